@@ -1,0 +1,121 @@
+"""Every exception class of aioconc.
+
+One class for each thing that a caller would handle differently. All derive from `AioconcError`
+and, where a built-in class means the same, from that one too. Time-outs are the built-in
+`TimeoutError`, groups are the built-in `ExceptionGroup`.
+"""
+
+import pickle
+from typing import Any, Literal
+
+
+class AioconcError(Exception):
+    """Base of every error that aioconc itself raises.
+
+    Example:
+        >>> issubclass(WorkerCrashed, AioconcError)
+        True
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The classes below take keyword arguments; rebuild from state instead of calling __init__,
+        # so that every one of them crosses a process boundary unchanged.
+        return (_rebuild, (type(self), self.args, self.__dict__.copy()))
+
+
+def _rebuild(cls: type[AioconcError], args: tuple[Any, ...], state: dict[str, Any]) -> AioconcError:
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class TaskCancelled(AioconcError):
+    """The awaited work was cancelled by somebody else, while the caller was not.
+
+    A bare `CancelledError` would make the caller look cancelled itself, so the work's own
+    cancellation arrives as this error, with the `CancelledError` as its cause.
+    """
+
+
+class WorkerCrashed(AioconcError, RuntimeError):
+    """The worker that ran the call died before it answered.
+
+    Attributes:
+        pid: process id of the dead worker, or None where the executor does not tell.
+        exitcode: its exit status, or None where unknown; negative: killed by that signal.
+        signal: number of the signal that killed it, or None.
+        attempt: which attempt of the call this was, from 1.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        pid: int | None = None,
+        exitcode: int | None = None,
+        attempt: int = 1,
+    ) -> None:
+        super().__init__(message)
+        self.pid = pid
+        self.exitcode = exitcode
+        self.signal = -exitcode if exitcode is not None and exitcode < 0 else None
+        self.attempt = attempt
+
+
+class SerializationError(AioconcError, pickle.PicklingError):
+    """A value could not cross to or from a worker.
+
+    Attributes:
+        where: which value it was: "args", "result" or "exception".
+        side: where it failed: "parent" or "worker".
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        where: Literal["args", "result", "exception"],
+        side: Literal["parent", "worker"],
+    ) -> None:
+        super().__init__(message)
+        self.where = where
+        self.side = side
+
+
+class RemoteError(AioconcError):
+    """Stands for an exception of a worker that could not be brought over itself.
+
+    Attributes:
+        type_name: qualified name of the exception's class in the worker.
+        traceback_text: the worker's formatted traceback.
+    """
+
+    def __init__(self, message: str, *, type_name: str, traceback_text: str) -> None:
+        super().__init__(message)
+        self.type_name = type_name
+        self.traceback_text = traceback_text
+
+
+class ExecutorClosed(AioconcError, RuntimeError):
+    """A call reached an executor that is closed or closing."""
+
+
+class UnsupportedOption(AioconcError, ValueError):
+    """An executor was asked for something that its `capabilities` exclude."""
+
+
+class MissingExtra(AioconcError, ImportError):
+    """An optional package is not installed; the message names the extra to install."""
+
+
+__all__ = [
+    "AioconcError",
+    "ExecutorClosed",
+    "MissingExtra",
+    "RemoteError",
+    "SerializationError",
+    "TaskCancelled",
+    "UnsupportedOption",
+    "WorkerCrashed",
+]
