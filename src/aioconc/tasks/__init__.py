@@ -1,0 +1,3 @@
+"""Structured concurrency: scopes, groups, supervision."""
+
+__all__: list[str] = []

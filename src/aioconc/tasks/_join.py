@@ -1,0 +1,69 @@
+"""Waiting for work that must end before its owner may go on.
+
+`join` outlasts every cancellation of the waiting task and hands the first one back, so that the
+owner re-raises it once nothing of its own is running any more. It never spins: an anyio scope
+re-cancels its host task in every loop cycle, so inside a cancelled one the wait is shielded in
+anyio's own way.
+"""
+
+import asyncio
+import sys
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+
+async def join(*futures: "asyncio.Future[Any]") -> asyncio.CancelledError | None:
+    """Wait until every future is done; return the first cancellation that arrived meanwhile.
+
+    The futures' own results and exceptions are left for the caller to look at. The returned
+    `CancelledError` is the original one: the caller must re-raise that very object, because hosts
+    such as anyio recognise theirs by its arguments.
+
+    Cancellation:
+        Does not cancel `futures` and does not end early. The caller cancels them first.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    for future in futures:
+        while not future.done():
+            try:
+                with _anyio_shield():
+                    await _done(future)
+            except asyncio.CancelledError as error:
+                cancelled = cancelled or error
+    try:
+        return cancelled
+    finally:
+        cancelled = None  # the traceback would keep this frame, and the frame the exception
+
+
+async def cancel_and_join(tasks: Iterable["asyncio.Task[Any]"]) -> asyncio.CancelledError | None:
+    """Cancel every task, then `join` them."""
+    pending = [task for task in tasks if not task.done()]
+    for task in pending:
+        task.cancel()
+    return await join(*pending)
+
+
+async def _done(future: "asyncio.Future[Any]") -> None:
+    """Wait for `future` through a waiter of our own, so that a cancel does not reach it."""
+    waiter = asyncio.get_running_loop().create_future()
+
+    def wake(_: object) -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+
+    future.add_done_callback(wake)
+    try:
+        await waiter
+    finally:
+        future.remove_done_callback(wake)
+
+
+def _anyio_shield() -> AbstractContextManager[object]:
+    """A shielded anyio scope if this task is inside a cancelled one, else nothing."""
+    anyio = sys.modules.get("anyio")
+    if anyio is None or anyio.current_effective_deadline() != -float("inf"):
+        return nullcontext()
+    shield: AbstractContextManager[object] = anyio.CancelScope(shield=True)
+    return shield
