@@ -1,24 +1,31 @@
 """Waiting for work that must end before its owner may go on.
 
-`join` outlasts every cancellation of the waiting task and hands the first one back, so that the
-owner re-raises it once nothing of its own is running any more. It never spins: an anyio scope
+`join` outlasts every cancellation of the waiting task and hands one back, so that the owner
+re-raises it once nothing of its own is running any more. It never spins: an anyio scope
 re-cancels its host task in every loop cycle, so inside a cancelled one the wait is shielded in
 anyio's own way.
 """
 
 import asyncio
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 
-async def join(*futures: "asyncio.Future[Any]") -> asyncio.CancelledError | None:
+async def join(
+    *futures: "asyncio.Future[Any]",
+    on_cancel: Callable[[asyncio.CancelledError], object] | None = None,
+) -> asyncio.CancelledError | None:
     """Wait until every future is done; return the first cancellation that arrived meanwhile.
 
     The futures' own results and exceptions are left for the caller to look at. The returned
     `CancelledError` is the original one: the caller must re-raise that very object, because hosts
     such as anyio recognise theirs by its arguments.
+
+    Args:
+        futures: tasks or futures of the running loop.
+        on_cancel: called with each cancellation as it arrives, to hurry the futures along.
 
     Cancellation:
         Does not cancel `futures` and does not end early. The caller cancels them first.
@@ -28,13 +35,15 @@ async def join(*futures: "asyncio.Future[Any]") -> asyncio.CancelledError | None
         while not future.done():
             try:
                 with _anyio_shield():
-                    await _done(future)
+                    await wait_done(future)
             except asyncio.CancelledError as error:
                 cancelled = cancelled or error
+                if on_cancel is not None:
+                    on_cancel(error)
     try:
         return cancelled
     finally:
-        cancelled = None  # the traceback would keep this frame, and the frame the exception
+        cancelled = None  # its traceback holds this frame: do not let the frame hold it
 
 
 async def cancel_and_join(tasks: Iterable["asyncio.Task[Any]"]) -> asyncio.CancelledError | None:
@@ -45,8 +54,14 @@ async def cancel_and_join(tasks: Iterable["asyncio.Task[Any]"]) -> asyncio.Cance
     return await join(*pending)
 
 
-async def _done(future: "asyncio.Future[Any]") -> None:
-    """Wait for `future` through a waiter of our own, so that a cancel does not reach it."""
+async def wait_done(future: "asyncio.Future[Any]") -> None:
+    """Wait until `future` is done, without looking at its outcome.
+
+    Cancellation:
+        Ends the wait and leaves `future` alone: awaiting it directly would cancel it.
+    """
+    if future.done():
+        return
     waiter = asyncio.get_running_loop().create_future()
 
     def wake(_: object) -> None:
