@@ -1,3 +1,24 @@
-"""Structured concurrency: scopes, groups, supervision."""
+"""Structured concurrency: scopes, groups, supervision.
 
-__all__: list[str] = []
+Every task has an owner, and the owner's block ends only when the task has ended.
+"""
+
+from aioconc._internal._public import publish
+from aioconc.tasks._group import GroupStatistics, TaskGroup, TaskStatus
+from aioconc.tasks._handle import TaskHandle
+from aioconc.tasks._scope import CancelScope, effective_deadline, fail_after, move_on_after
+from aioconc.tasks._shield import shielded
+
+__all__ = [
+    "CancelScope",
+    "GroupStatistics",
+    "TaskGroup",
+    "TaskHandle",
+    "TaskStatus",
+    "effective_deadline",
+    "fail_after",
+    "move_on_after",
+    "shielded",
+]
+
+publish(globals())

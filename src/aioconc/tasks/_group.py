@@ -1,0 +1,634 @@
+"""Task groups: children that end before their block does.
+
+`TaskGroup` can stand wherever `asyncio.TaskGroup` does, and adds a limit, a time limit, quiet
+cancellation, service children and a start-up handshake. The group's cancellation of its own block
+is a `CancelScope`; this module adds the children, their errors and the join.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar, TypeVarTuple
+
+from aioconc._internal import _hooks
+from aioconc._internal._check import check_limit
+from aioconc.tasks._handle import TaskHandle
+from aioconc.tasks._join import cancel_and_join, join, wait_done
+from aioconc.tasks._scope import CancelScope, check_loop, raise_if_cancelled
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+@dataclass(frozen=True)
+class GroupStatistics:
+    """A snapshot of a `TaskGroup`: children running, queued for a slot, and in the background."""
+
+    running: int
+    queued: int
+    background: int
+    errors: int
+
+
+class TaskStatus(Generic[T]):
+    """Given to a function that `TaskGroup.start` starts; it calls `started` once it is ready."""
+
+    __slots__ = ("_ready",)
+
+    def __init__(self, ready: "asyncio.Future[T]") -> None:
+        self._ready = ready
+
+    def started(self, value: T = None) -> None:  # type: ignore[assignment]  # None is for T=None
+        """Let `TaskGroup.start` return `value`.
+
+        Raises:
+            RuntimeError: called a second time.
+        """
+        if self._ready.done():
+            raise RuntimeError("started() was already called, or the starter is gone")
+        self._ready.set_result(value)
+
+
+# Group life:   new -> open (body runs) -> joining (body done, children left) -> closed
+#               aborting may begin in open or joining and lasts until closed.
+# Rule 1: a live child is in exactly one of `_tasks` and `_background`; the block ends when both
+#         and `_queue` are empty.
+# Rule 2: once `_aborting`, no child is added, and every child present has been cancelled once.
+# Rule 3: `_errors` holds each child's failure once; only __aexit__ raises them.
+class TaskGroup:
+    """Children that have all ended when the block ends; one failure cancels the others.
+
+    A drop-in superset of `asyncio.TaskGroup`: the same `create_task`, the same `ExceptionGroup`.
+    It is also right where the standard one is not: nested groups that fail in the same tick, eager
+    children, and inside an anyio scope.
+
+    Args:
+        limit: most children running at once, int >= 1; None or `math.inf` for no limit. Bounds
+            `start_soon`, `spawn` and `create_task`, not `start` and `start_background`.
+        timeout: seconds >= 0 for the whole block, children included; None for no limit.
+        name: shown in `repr`.
+
+    Raises:
+        ExceptionGroup: from the block, with the errors of the children and of the body.
+        TimeoutError: from the block, when `timeout` is up. Where children fail as they are
+            cancelled, it is in the group with their errors.
+
+    Cancellation:
+        Cancels all children, waits for them, and raises the original `CancelledError`; if a child
+        fails meanwhile, raises the group instead and cancels again at the next await.
+
+    Example:
+        >>> async def main():
+        ...     async with TaskGroup(limit=2) as group:
+        ...         handles = [group.start_soon(asyncio.sleep, 0, n) for n in range(4)]
+        ...     return [handle.result() for handle in handles]
+        >>> asyncio.run(main())
+        [0, 1, 2, 3]
+    """
+
+    def __init__(
+        self,
+        *,
+        limit: float | None = None,
+        timeout: float | None = None,
+        name: str | None = None,
+    ) -> None:
+        self._limit = None if limit is None else check_limit("limit", limit)
+        self._scope = CancelScope(timeout=timeout, name=name)
+        self._name = name
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._host: asyncio.Task[Any] | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._background: set[asyncio.Task[Any]] = set()
+        # The part of `_tasks` that counts towards the limit; stays empty without one.
+        self._slots: set[asyncio.Task[Any]] = set()
+        # Slots given to a `spawn` that has not resumed yet.
+        self._reserved = 0
+        # What waits for a slot, first come first served: children of start_soon, and the wake-ups
+        # of spawn.
+        self._queue: deque[_Queued | asyncio.Future[None]] = deque()
+        # Children of `start` that are not ready; their failure belongs to the caller of `start`.
+        self._unready: dict[asyncio.Task[Any], asyncio.Future[Any]] = {}
+        # > 0 while a child is being created: an eager one runs already, unknown to `_tasks`.
+        self._creating = 0
+        self._errors: list[BaseException] = []
+        self._base_error: BaseException | None = None
+        self._aborting = False
+        self._joining = False
+        self._stopping_background = False
+        self._closed = False
+        self._idle: asyncio.Future[None] | None = None
+
+    # ------------------------------------------------------------------ starting children
+
+    def create_task(
+        self,
+        coro: Coroutine[Any, Any, T],
+        *,
+        name: str | None = None,
+        context: Context | None = None,
+        **options: Any,
+    ) -> "asyncio.Task[T]":
+        """Start a child from a coroutine, as `asyncio.TaskGroup.create_task` does.
+
+        Args:
+            coro: the coroutine; closed if the group refuses it.
+            name: name of the task.
+            context: context to run in; default: a copy of the current one.
+            options: passed to `loop.create_task`, for newer Pythons.
+
+        Returns:
+            The `asyncio.Task`.
+
+        Raises:
+            RuntimeError: the group is not open, is shutting down, is full (this call cannot wait:
+                use `start_soon` or `spawn`), or belongs to another loop.
+        """
+        if self._limit is not None and self._loop is not None and not self._slot_free():
+            coro.close()
+            raise RuntimeError(
+                f"{self!r} is full, and create_task never waits; "
+                f"use start_soon(fn, *args) to queue, or await spawn(fn, *args)"
+            )
+        return self._create(coro, self._tasks, name, context, self._limit is not None, options)
+
+    def start_soon(
+        self, fn: Callable[[*Ts], Awaitable[T]], /, *args: *Ts, name: str | None = None
+    ) -> TaskHandle[T]:
+        """Start `fn(*args)` as a child now, or as soon as the group's limit allows.
+
+        Args:
+            fn: async function.
+            args: its positional arguments.
+            name: name of the child; default: that of `fn`.
+
+        Returns:
+            A `TaskHandle`, to await or cancel.
+
+        Raises:
+            TypeError: `fn` is a coroutine or not callable.
+            RuntimeError: the group is not open, is shutting down, or belongs to another loop.
+        """
+        self._check_fn("start_soon", fn)
+        self._check_open(None)
+        handle: TaskHandle[T] = TaskHandle(name or _name_of(fn))
+        queued = _Queued(handle, fn, args)
+        if self._limit is None or self._slot_free():
+            self._begin(queued)
+        else:
+            self._queue.append(queued)
+        return handle
+
+    async def spawn(
+        self, fn: Callable[[*Ts], Awaitable[T]], /, *args: *Ts, name: str | None = None
+    ) -> TaskHandle[T]:
+        """Wait until the group has a free slot, then start `fn(*args)` as a child.
+
+        So a producer goes no faster than its children. Equals `start_soon` in a group without
+        limit. First come, first served, together with `start_soon`.
+
+        Raises:
+            TypeError: `fn` is a coroutine or not callable.
+            RuntimeError: the group is not open, or shuts down during the wait.
+
+        Cancellation:
+            While it waits: `fn` has not started, and the place in the queue is given up.
+        """
+        self._check_fn("spawn", fn)
+        raise_if_cancelled()
+        self._check_open(None)
+        handle: TaskHandle[T] = TaskHandle(name or _name_of(fn))
+        if self._limit is not None and not self._slot_free():
+            assert self._loop is not None
+            turn: asyncio.Future[None] = self._loop.create_future()
+            self._queue.append(turn)
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.cancelled():
+                    self._forget(turn)
+                elif turn.exception() is None:  # cancelled in the tick of our turn: pass it on
+                    self._reserved -= 1
+                    self._advance()
+                raise
+            self._reserved -= 1
+        self._check_open(None)
+        self._begin(_Queued(handle, fn, args))
+        return handle
+
+    async def start(
+        self, fn: Callable[..., Awaitable[Any]], /, *args: Any, name: str | None = None
+    ) -> Any:
+        """Start a child and wait until it says that it is ready.
+
+        Args:
+            fn: async function; called with `task_status=`, a `TaskStatus` whose
+                `started(value)` it must call.
+            args: its positional arguments.
+            name: name of the child.
+
+        Returns:
+            What the child gave to `started`.
+
+        Raises:
+            RuntimeError: the child ended without calling `started`.
+            Exception: whatever the child raised before it was ready; the group is not disturbed.
+
+        Cancellation:
+            Before the child is ready: the child is cancelled and has ended when this raises.
+            In the tick in which it is ready: the child runs on in the group.
+        """
+        self._check_fn("start", fn)
+        raise_if_cancelled()
+        self._check_open(None)
+        assert self._loop is not None
+        ready: asyncio.Future[Any] = self._loop.create_future()
+        status: TaskStatus[Any] = TaskStatus(ready)
+
+        async def child() -> Any:
+            return await _called(fn, args, {"task_status": status})
+
+        def failed(task: "asyncio.Task[Any]") -> None:
+            if self._unready.pop(task, None) is None or ready.done():
+                return
+            error = None if task.cancelled() else task.exception()
+            ready.set_exception(
+                error
+                or RuntimeError(f"{task.get_name()} ended without calling task_status.started()")
+            )
+
+        task = self._create(child(), self._tasks, name or _name_of(fn), None, False, {})
+        if not ready.done():
+            self._unready[task] = ready
+            ready.add_done_callback(lambda _: self._unready.pop(task, None))
+        # Runs before the group's own callback would: `_on_done` asks `_unready` first.
+        task.add_done_callback(failed)
+        try:
+            await wait_done(ready)
+        except asyncio.CancelledError as cancelled:
+            if not ready.done():
+                await cancel_and_join([task])
+                if ready.done():
+                    ready.exception()
+            raise cancelled
+        return ready.result()
+
+    def start_background(
+        self, fn: Callable[[*Ts], Awaitable[T]], /, *args: *Ts, name: str | None = None
+    ) -> TaskHandle[T]:
+        """Start a service child: cancelled when the body and all other children have ended.
+
+        Made for heartbeats, monitors and consumers that have no end of their own. Its failure
+        cancels the group like any child's. Does not count towards the limit.
+
+        Raises:
+            TypeError: `fn` is a coroutine or not callable.
+            RuntimeError: the group is not open, is shutting down, or belongs to another loop.
+        """
+        self._check_fn("start_background", fn)
+        handle: TaskHandle[T] = TaskHandle(name or _name_of(fn))
+        coro = _called(fn, args, {})
+        handle._run_as(self._create(coro, self._background, handle.name, None, False, {}))
+        return handle
+
+    def cancel(self, reason: object = None) -> None:
+        """End the group early and quietly: cancels the body and all children.
+
+        The block then ends without an error, unless a child or the body fails while it is being
+        cancelled. Children that wait for a slot never start.
+
+        Args:
+            reason: readable afterwards as `group.scope.reason`.
+
+        Raises:
+            RuntimeError: called from outside the group's event loop.
+        """
+        if self._closed:
+            return
+        self._scope.cancel(reason)
+        if self._loop is not None:
+            self._abort()
+
+    @property
+    def scope(self) -> CancelScope:
+        """The scope around body and children: deadline, `cancel_called`, `cancelled_caught`."""
+        return self._scope
+
+    def statistics(self) -> GroupStatistics:
+        """A snapshot of the children's numbers."""
+        return GroupStatistics(
+            running=len(self._tasks),
+            queued=len(self._queue),
+            background=len(self._background),
+            errors=len(self._errors),
+        )
+
+    # ------------------------------------------------------------------ children's lives
+
+    def _create(
+        self,
+        coro: Coroutine[Any, Any, T],
+        kin: set["asyncio.Task[Any]"],
+        name: str | None,
+        context: Context | None,
+        slotted: bool,
+        options: dict[str, Any],
+    ) -> "asyncio.Task[T]":
+        self._check_open(coro)
+        assert self._loop is not None
+        self._creating += 1
+        try:
+            if context is not None:
+                options["context"] = context
+            task = self._loop.create_task(coro, name=name, **options)
+        finally:
+            self._creating -= 1
+        # An eager child has run up to its first suspension by now. If it ended well there is
+        # nothing to keep; if it failed, the callback comes through the loop, so that the body is
+        # not cancelled inside this very call.
+        if task.done() and not task.cancelled() and task.exception() is None:
+            return task
+        kin.add(task)
+        if slotted:
+            self._slots.add(task)
+        task.add_done_callback(self._on_done)
+        if self._aborting:  # an eager child may have failed or cancelled the group meanwhile
+            task.cancel()
+        return task
+
+    def _begin(self, queued: "_Queued") -> None:
+        coro = _called(queued.fn, queued.args, {})
+        handle = queued.handle
+        slotted = self._limit is not None
+        handle._run_as(self._create(coro, self._tasks, handle.name, None, slotted, {}))
+
+    def _slot_free(self) -> bool:
+        assert self._limit is not None
+        taken = len(self._slots) + self._reserved + self._creating
+        return taken < self._limit and not self._queue
+
+    def _advance(self) -> None:
+        """Give free slots to those who wait, in order."""
+        assert self._limit is not None
+        while self._queue and len(self._slots) + self._reserved < self._limit:
+            first = self._queue.popleft()
+            if isinstance(first, asyncio.Future):
+                if not first.done():
+                    self._reserved += 1
+                    first.set_result(None)
+            elif not first.handle.done():
+                self._begin(first)
+
+    def _forget(self, turn: "asyncio.Future[None]") -> None:
+        try:
+            self._queue.remove(turn)
+        except ValueError:
+            pass  # _advance has already stepped over it
+
+    def _on_done(self, task: "asyncio.Task[Any]") -> None:
+        self._tasks.discard(task)
+        self._background.discard(task)
+        self._slots.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            if task not in self._unready:
+                self._on_error(task, error)
+        if self._queue and not self._aborting:
+            self._advance()
+        self._wake_if_idle()
+
+    def _on_error(self, task: "asyncio.Task[Any]", error: BaseException) -> None:
+        assert self._loop is not None
+        assert self._host is not None
+        if self._host.done():  # somebody killed the host without running its clean-up
+            self._loop.call_exception_handler(
+                {
+                    "message": f"child {task.get_name()!r} failed after the end of {self!r}",
+                    "exception": error,
+                    "task": task,
+                }
+            )
+            return
+        self._errors.append(error)
+        if isinstance(error, (SystemExit, KeyboardInterrupt)) and self._base_error is None:
+            self._base_error = error
+        if _hooks.listeners:
+            _hooks.emit("group.child_failed", group=self, task=task, error=error)
+        if not self._aborting:
+            self._abort()
+            why = f"{task.get_name()} failed: {error!r}"
+            if self._joining:
+                self._scope._mark_cancelled(why)
+            else:
+                self._scope.cancel(why)
+
+    def _abort(self) -> None:
+        self._aborting = True
+        while self._queue:
+            queued = self._queue.popleft()
+            if not isinstance(queued, asyncio.Future):
+                queued.handle._drop()
+            elif not queued.done():
+                queued.set_exception(RuntimeError(f"{self!r} is shutting down"))
+        for task in (*self._tasks, *self._background):
+            if not task.done():
+                task.cancel()
+        self._wake_if_idle()
+
+    def _wake_if_idle(self) -> None:
+        idle = self._idle
+        if idle is None or idle.done() or self._tasks or self._queue:
+            return
+        if not self._stopping_background or not self._background:
+            idle.set_result(None)
+
+    # ------------------------------------------------------------------ the block
+
+    async def __aenter__(self) -> Self:
+        if self._host is not None:
+            raise RuntimeError(f"{self!r} has already been entered; make another one")
+        raise_if_cancelled()
+        host = asyncio.current_task()
+        if host is None:
+            raise RuntimeError(f"{self!r} cannot determine the parent task; use it inside a task")
+        self._host = host
+        self._loop = host.get_loop()
+        self._scope._is_member = self._is_member
+        self._scope.__enter__()
+        if self._scope.cancel_called:
+            self._abort()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        try:
+            return await self._finish(exc)
+        finally:
+            # Exceptions hold frames, frames hold this group: break the circles.
+            self._errors = []
+            self._base_error = None
+            del exc, traceback
+
+    async def _finish(self, exc: BaseException | None) -> bool:
+        assert self._host is not None
+        if asyncio.current_task() is not self._host:
+            raise RuntimeError(f"{self!r} must be left in the task that entered it")
+        self._joining = True
+        cancelled = exc if isinstance(exc, asyncio.CancelledError) else None
+        if exc is not None:
+            if isinstance(exc, (SystemExit, KeyboardInterrupt)) and self._base_error is None:
+                self._base_error = exc
+            self._abort()
+
+        try:
+            cancelled = await self._join_children(cancelled)
+            self._closed = True
+            self._scope._close()
+            outside = self._scope._settle()
+            if self._base_error is not None:
+                self._report_beside(self._base_error)
+                if self._base_error is exc:
+                    return False
+                raise self._base_error
+            if exc is not None and not isinstance(exc, (asyncio.CancelledError, GeneratorExit)):
+                self._errors.append(exc)
+            ours = self._scope._cancel_called and not outside
+            timed_out = ours and self._scope._expired and cancelled is not None
+            if self._errors:
+                if outside:
+                    # The errors go first; the cancellation strikes again at the next await.
+                    self._host.uncancel()
+                    self._host.cancel(*(cancelled.args[:1] if cancelled is not None else ()))
+                if timed_out:
+                    self._errors.append(TimeoutError(self._scope._timeout_message()))
+                raise BaseExceptionGroup("unhandled errors in a TaskGroup", self._errors) from None
+            if timed_out:
+                self._scope._cancelled_caught = True
+                raise TimeoutError(self._scope._timeout_message()) from cancelled
+            if cancelled is not None and not ours:
+                if cancelled is exc:
+                    return False
+                raise cancelled
+            self._scope._cancelled_caught = cancelled is not None
+            return cancelled is not None and cancelled is exc
+        finally:
+            del exc
+            cancelled = None
+
+    async def _join_children(
+        self, cancelled: asyncio.CancelledError | None
+    ) -> asyncio.CancelledError | None:
+        """Wait for all children; return the cancellation to raise, if there is one.
+
+        Of several, the newest from outside counts: its sender still waits for it.
+        """
+        assert self._loop is not None
+
+        def interrupted(error: asyncio.CancelledError) -> None:
+            nonlocal cancelled
+            if cancelled is None or not self._scope._is_mine(error):
+                cancelled = error
+            if not self._aborting:
+                self._abort()
+
+        try:
+            while self._tasks or self._background or self._queue:
+                if not self._tasks and not self._queue and not self._stopping_background:
+                    self._stopping_background = True
+                    for task in self._background:
+                        task.cancel()
+                self._idle = self._loop.create_future()
+                await join(self._idle, on_cancel=interrupted)
+                self._idle = None
+            return cancelled
+        finally:
+            cancelled = None
+
+    def _report_beside(self, leaving: BaseException) -> None:
+        """Hand errors that a KeyboardInterrupt or SystemExit leaves behind to the loop."""
+        assert self._loop is not None
+        for error in self._errors:
+            if error is not leaving:
+                self._loop.call_exception_handler(
+                    {
+                        "message": f"a child of {self!r} failed beside {leaving!r}",
+                        "exception": error,
+                    }
+                )
+
+    def _is_member(self, task: "asyncio.Task[Any]") -> bool:
+        return task in self._tasks or task in self._background or self._creating > 0
+
+    def _check_open(self, coro: Coroutine[Any, Any, Any] | None) -> None:
+        if (
+            self._loop is not None
+            and not self._closed
+            and not self._aborting
+            and not (self._joining and not self._tasks and not self._queue)
+            and asyncio._get_running_loop() is self._loop
+        ):
+            return
+        if coro is not None:
+            coro.close()
+        if self._loop is None:
+            raise RuntimeError(f"{self!r} has not been entered; use `async with`")
+        check_loop(self._loop, "a TaskGroup", "group.start_soon")
+        state = "finished" if self._closed or not self._aborting else "shutting down"
+        raise RuntimeError(f"{self!r} is {state}")
+
+    def _check_fn(self, call: str, fn: object) -> None:
+        if asyncio.iscoroutine(fn):
+            name = fn.__qualname__
+            fn.close()
+            raise TypeError(
+                f"{call} expected an async function, got a coroutine; "
+                f"did you mean {call}({name}, ...) without calling it?"
+            )
+        if not callable(fn):
+            raise TypeError(f"{call} expected an async function, got {fn!r}")
+
+    def __repr__(self) -> str:
+        name = f" {self._name!r}" if self._name else ""
+        state = (
+            "new"
+            if self._loop is None
+            else "closed"
+            if self._closed
+            else f"{len(self._tasks)} running"
+            + (f", {len(self._queue)} queued" if self._queue else "")
+            + (f", {len(self._background)} in background" if self._background else "")
+            + (", cancelling" if self._aborting else "")
+        )
+        return f"<TaskGroup{name} {state}>"
+
+
+@dataclass(slots=True)
+class _Queued:
+    """A child of `start_soon` that waits for a slot."""
+
+    handle: TaskHandle[Any]
+    fn: Callable[..., Awaitable[Any]]
+    args: tuple[Any, ...]
+
+
+async def _called(
+    fn: Callable[..., Awaitable[T]], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> T:
+    """Call `fn` inside the child, so that an error of the call itself is the child's error."""
+    result = fn(*args, **kwargs)
+    if not hasattr(result, "__await__"):
+        raise TypeError(
+            f"{_name_of(fn)} returned {result!r}, which cannot be awaited; "
+            f"a task group runs async functions"
+        )
+    return await result
+
+
+def _name_of(fn: object) -> str:
+    return getattr(fn, "__qualname__", None) or type(fn).__qualname__
