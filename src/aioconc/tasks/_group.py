@@ -6,6 +6,7 @@ is a `CancelScope`; this module adds the children, their errors and the join.
 """
 
 import asyncio
+from asyncio import _get_running_loop
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
@@ -17,7 +18,7 @@ from aioconc._internal import _hooks
 from aioconc._internal._check import check_limit
 from aioconc.tasks._handle import TaskHandle
 from aioconc.tasks._join import cancel_and_join, join, wait_done
-from aioconc.tasks._scope import CancelScope, check_loop, raise_if_cancelled
+from aioconc.tasks._scope import CancelScope, raise_if_cancelled
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -112,7 +113,9 @@ class TaskGroup:
         self._queue: deque[_Queued | asyncio.Future[None]] = deque()
         # Children of `start` that are not ready; their failure belongs to the caller of `start`.
         self._unready: dict[asyncio.Task[Any], asyncio.Future[Any]] = {}
-        # > 0 while a child is being created: an eager one runs already, unknown to `_tasks`.
+        # Whether children may run inside the call that creates them; `_creating` is then > 0
+        # while one does, unknown to `_tasks`.
+        self._eager = False
         self._creating = 0
         self._errors: list[BaseException] = []
         self._base_error: BaseException | None = None
@@ -147,13 +150,15 @@ class TaskGroup:
             RuntimeError: the group is not open, is shutting down, is full (this call cannot wait:
                 use `start_soon` or `spawn`), or belongs to another loop.
         """
-        if self._limit is not None and self._loop is not None and not self._slot_free():
+        if self._limit is None:
+            return self._create(coro, name, context, options)
+        if self._loop is not None and not self._slot_free():
             coro.close()
             raise RuntimeError(
                 f"{self!r} is full, and create_task never waits; "
                 f"use start_soon(fn, *args) to queue, or await spawn(fn, *args)"
             )
-        return self._create(coro, self._tasks, name, context, self._limit is not None, options)
+        return self._in_slot(self._create(coro, name, context, options))
 
     def start_soon(
         self, fn: Callable[[*Ts], Awaitable[T]], /, *args: *Ts, name: str | None = None
@@ -260,7 +265,7 @@ class TaskGroup:
                 or RuntimeError(f"{task.get_name()} ended without calling task_status.started()")
             )
 
-        task = self._create(child(), self._tasks, name or _name_of(fn), None, False, {})
+        task = self._create(child(), name or _name_of(fn))
         if not ready.done():
             self._unready[task] = ready
             ready.add_done_callback(lambda _: self._unready.pop(task, None))
@@ -290,8 +295,11 @@ class TaskGroup:
         """
         self._check_fn("start_background", fn)
         handle: TaskHandle[T] = TaskHandle(name or _name_of(fn))
-        coro = _called(fn, args, {})
-        handle._run_as(self._create(coro, self._background, handle.name, None, False, {}))
+        task = self._create(_called(fn, args, {}), handle.name)
+        self._tasks.discard(task)
+        self._background.add(task)
+        task.add_done_callback(self._on_background_done)
+        handle._run_as(task)
         return handle
 
     def cancel(self, reason: object = None) -> None:
@@ -331,39 +339,40 @@ class TaskGroup:
     def _create(
         self,
         coro: Coroutine[Any, Any, T],
-        kin: set["asyncio.Task[Any]"],
         name: str | None,
-        context: Context | None,
-        slotted: bool,
-        options: dict[str, Any],
+        context: Context | None = None,
+        options: dict[str, Any] | None = None,
     ) -> "asyncio.Task[T]":
-        self._check_open(coro)
-        assert self._loop is not None
-        self._creating += 1
-        try:
-            if context is not None:
-                options["context"] = context
-            task = self._loop.create_task(coro, name=name, **options)
-        finally:
-            self._creating -= 1
-        # An eager child has run up to its first suspension by now. If it ended well there is
-        # nothing to keep; if it failed, the callback comes through the loop, so that the body is
-        # not cancelled inside this very call.
-        if task.done() and not task.cancelled() and task.exception() is None:
-            return task
-        kin.add(task)
-        if slotted:
-            self._slots.add(task)
+        loop = self._loop
+        if loop is None or self._aborting or self._joining or _get_running_loop() is not loop:
+            loop = self._check_open(coro)
+        if context is None and not options and not self._eager:
+            task = loop.create_task(coro, name=name)
+        else:
+            self._creating += 1
+            try:
+                task = loop.create_task(coro, name=name, context=context, **(options or {}))
+            finally:
+                self._creating -= 1
+        # An eager child has run up to its first suspension by now, and may have ended. Its
+        # callback still comes through the loop: a failure must not cancel the body inside this
+        # very call.
+        self._tasks.add(task)
         task.add_done_callback(self._on_done)
-        if self._aborting:  # an eager child may have failed or cancelled the group meanwhile
+        if self._aborting:  # by an eager child, before it was in `_tasks`
             task.cancel()
         return task
 
     def _begin(self, queued: "_Queued") -> None:
-        coro = _called(queued.fn, queued.args, {})
-        handle = queued.handle
-        slotted = self._limit is not None
-        handle._run_as(self._create(coro, self._tasks, handle.name, None, slotted, {}))
+        task = self._create(_called(queued.fn, queued.args, {}), queued.handle.name)
+        if self._limit is not None:
+            self._in_slot(task)
+        queued.handle._run_as(task)
+
+    def _in_slot(self, task: "asyncio.Task[T]") -> "asyncio.Task[T]":
+        self._slots.add(task)
+        task.add_done_callback(self._on_slot_done)
+        return task
 
     def _slot_free(self) -> bool:
         assert self._limit is not None
@@ -390,14 +399,21 @@ class TaskGroup:
 
     def _on_done(self, task: "asyncio.Task[Any]") -> None:
         self._tasks.discard(task)
-        self._background.discard(task)
-        self._slots.discard(task)
+        if self._idle is not None and not self._tasks:
+            self._wake_if_idle()
         if not task.cancelled() and (error := task.exception()) is not None:
             if task not in self._unready:
                 self._on_error(task, error)
+
+    def _on_background_done(self, task: "asyncio.Task[Any]") -> None:
+        self._background.discard(task)
+        self._wake_if_idle()
+
+    def _on_slot_done(self, task: "asyncio.Task[Any]") -> None:
+        self._slots.discard(task)
         if self._queue and not self._aborting:
             self._advance()
-        self._wake_if_idle()
+            self._wake_if_idle()
 
     def _on_error(self, task: "asyncio.Task[Any]", error: BaseException) -> None:
         assert self._loop is not None
@@ -455,6 +471,7 @@ class TaskGroup:
             raise RuntimeError(f"{self!r} cannot determine the parent task; use it inside a task")
         self._host = host
         self._loop = host.get_loop()
+        self._eager = self._loop.get_task_factory() is not None
         self._scope._is_member = self._is_member
         self._scope.__enter__()
         if self._scope.cancel_called:
@@ -565,22 +582,26 @@ class TaskGroup:
     def _is_member(self, task: "asyncio.Task[Any]") -> bool:
         return task in self._tasks or task in self._background or self._creating > 0
 
-    def _check_open(self, coro: Coroutine[Any, Any, Any] | None) -> None:
-        if (
-            self._loop is not None
-            and not self._closed
-            and not self._aborting
-            and not (self._joining and not self._tasks and not self._queue)
-            and asyncio._get_running_loop() is self._loop
-        ):
-            return
+    def _check_open(self, coro: Coroutine[Any, Any, Any] | None) -> asyncio.AbstractEventLoop:
+        """The group's loop, or RuntimeError (and `coro` closed) if it takes no children now."""
+        loop = self._loop
+        finished = self._closed or (self._joining and not self._tasks and not self._queue)
+        if loop is None:
+            problem = "has not been entered; use `async with`"
+        elif finished:
+            problem = "is finished"
+        elif self._aborting:
+            problem = "is shutting down"
+        elif _get_running_loop() is not loop:
+            problem = (
+                "belongs to another event loop; from a thread use "
+                "loop.call_soon_threadsafe(group.start_soon, fn)"
+            )
+        else:
+            return loop
         if coro is not None:
             coro.close()
-        if self._loop is None:
-            raise RuntimeError(f"{self!r} has not been entered; use `async with`")
-        check_loop(self._loop, "a TaskGroup", "group.start_soon")
-        state = "finished" if self._closed or not self._aborting else "shutting down"
-        raise RuntimeError(f"{self!r} is {state}")
+        raise RuntimeError(f"{self!r} {problem}")
 
     def _check_fn(self, call: str, fn: object) -> None:
         if asyncio.iscoroutine(fn):
