@@ -97,6 +97,23 @@ class RemoteError(AioconcError):
         self.traceback_text = traceback_text
 
 
+class WorkerExit(RemoteError):
+    """A function in a worker raised what would end a program, not a call.
+
+    `SystemExit`, `KeyboardInterrupt`, `GeneratorExit` and every other exception that is not an
+    `Exception` arrive as this error, since raised in a task they would stop the event loop.
+
+    Attributes:
+        code: the exit status, when it was `SystemExit`, else None.
+    """
+
+    def __init__(
+        self, message: str, *, type_name: str, traceback_text: str, code: Any = None
+    ) -> None:
+        super().__init__(message, type_name=type_name, traceback_text=traceback_text)
+        self.code = code
+
+
 class ExecutorClosed(AioconcError, RuntimeError):
     """A call reached an executor that is closed or closing."""
 
@@ -118,4 +135,5 @@ __all__ = [
     "TaskCancelled",
     "UnsupportedOption",
     "WorkerCrashed",
+    "WorkerExit",
 ]

@@ -1,0 +1,518 @@
+"""The one interface of every place where calls can run.
+
+`Executor` is what threads, processes, GPUs and clusters look like to a caller: `run`, `map`,
+`stream`, options, statistics and closing. Every cancelled call has a known fate, and what an
+executor cannot honour is declared in `capabilities` and refused when it is asked for. How calls
+reach workers is left to the subclasses.
+"""
+
+import asyncio
+import functools
+import inspect
+import os
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Hashable, Iterable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from types import FunctionType, MethodType, TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, ParamSpec, Self, TypeVar, final
+
+from aioconc._internal._check import check_choice, check_count, check_timeout
+from aioconc.errors import UnsupportedOption
+
+if TYPE_CHECKING:
+    import concurrent.futures
+
+    from aioconc.flow import MapRun, RateLimiter
+    from aioconc.flow._map import Progress
+    from aioconc.flow._window import RetryHook
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+OnCancel = Literal["kill", "soft", "wait", "abandon"]
+Kind = Literal["io", "cpu", "gpu"]
+KINDS: tuple[Kind, ...] = ("io", "cpu", "gpu")
+
+
+class Fate(StrEnum):
+    """What became of the work of a call that was cancelled or timed out.
+
+    Carried by the event `call.cancelled`, so that no cancelled work ends unseen.
+
+    Attributes:
+        NOT_STARTED: the function was never called.
+        STOPPED: it has ended, by itself or because it was asked to.
+        KILLED: its worker was ended by force.
+        ABANDONED: it may still run; counted in `statistics().abandoned` until it ends.
+
+    Example:
+        >>> Fate.NOT_STARTED.value
+        'not_started'
+    """
+
+    NOT_STARTED = "not_started"
+    STOPPED = "stopped"
+    KILLED = "killed"
+    ABANDONED = "abandoned"
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an executor can honour; all else it refuses when asked.
+
+    Attributes:
+        kill: `on_cancel="kill"`: running work is ended by force.
+        soft: `on_cancel="soft"`: running work is asked to stop, then killed after `grace`.
+        wait: `on_cancel="wait"`: a cancelled call returns when its function has ended.
+        abandon: `on_cancel="abandon"`: a cancelled call returns at once.
+        retries: `retries=`: a worker can crash alone, and the call can be run again.
+        stream: `stream()` works.
+        by_reference: arguments and results are handed over as they are, not copied.
+        closures: lambdas and local functions can be run.
+        context: context variables of the caller are seen by the function.
+        report: `aioconc.worker.report` works.
+        check_cancelled: `aioconc.worker.check_cancelled` works.
+        call_in_loop: `aioconc.worker.call_in_loop` works.
+
+    Example:
+        >>> from aioconc import ThreadExecutor
+        >>> ThreadExecutor.capabilities.kill
+        False
+    """
+
+    kill: bool = False
+    soft: bool = False
+    wait: bool = False
+    abandon: bool = False
+    retries: bool = False
+    stream: bool = False
+    by_reference: bool = False
+    closures: bool = True
+    context: bool = False
+    report: bool = False
+    check_cancelled: bool = False
+    call_in_loop: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorStatistics:
+    """The state of an executor at one moment.
+
+    Attributes:
+        max_workers: most calls that run at the same time.
+        workers: workers alive now; 0 where the executor does not tell.
+        busy: calls running now for callers that wait for them.
+        queued: calls waiting for a worker.
+        abandoned: calls that run on though nobody waits for them.
+        completed: calls that have ended with a value, since the start.
+        failed: calls that have ended with an error, since the start.
+        cancelled: calls whose caller was cancelled or timed out, since the start.
+
+    Example:
+        >>> ExecutorStatistics(max_workers=2).queued
+        0
+    """
+
+    max_workers: int
+    workers: int = 0
+    busy: int = 0
+    queued: int = 0
+    abandoned: int = 0
+    completed: int = 0
+    failed: int = 0
+    cancelled: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CallOptions:
+    """How one call is to be run; see `Executor.options`."""
+
+    timeout: float | None = None
+    on_cancel: OnCancel = "wait"
+    grace: float | None = None
+    retries: int = 0
+    name: str | None = None
+    on_report: Callable[[Any], object] | None = None
+
+
+OPTION_NAMES = ("timeout", "on_cancel", "grace", "retries", "name", "on_report")
+
+
+class Executor(ABC):
+    """A place where calls run, away from the event loop or on it.
+
+    An executor belongs to no event loop: the same one serves several, one after the other or at
+    the same time from several threads. `async with executor:` closes it at the end.
+
+    Subclasses set `capabilities`, `kinds` and `_options`, keep what views share in objects that
+    a shallow copy shares, and define the abstract methods.
+    """
+
+    # What it can honour. An instance may narrow it, before the first call.
+    capabilities: Capabilities = Capabilities()
+    # Which defaults `use(executor)` replaces.
+    kinds: tuple[Kind, ...] = ("cpu",)
+
+    _options: CallOptions
+    _refusals: ClassVar[dict[str, str]] = {}
+
+    @abstractmethod
+    async def run(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """The result of `fn(*args, **kwargs)`, run by a worker.
+
+        Args:
+            fn: a plain function.
+            *args: passed to `fn`.
+            **kwargs: passed to `fn`.
+
+        Returns:
+            What `fn` returned.
+
+        Raises:
+            TimeoutError: it had not ended in time (see `options`).
+            ExecutorClosed: the executor is closed or was closed with `cancel=True` meanwhile.
+            WorkerCrashed: the worker died.
+            SerializationError: an argument or the result could not cross to or from the worker.
+            TaskCancelled: `fn` itself raised `CancelledError`.
+            WorkerExit: `fn` raised `SystemExit`, `KeyboardInterrupt` or another exception that is
+                not an `Exception`; the loop goes on.
+            Exception: whatever else `fn` raised. `StopIteration` arrives as `RuntimeError`.
+
+        Cancellation:
+            While the call is queued: it leaves the queue at once and `fn` never starts.
+            While it runs: as `on_cancel` says. The result is lost, and an event
+            `call.cancelled` tells its fate.
+
+        Example:
+            >>> from aioconc import ThreadExecutor
+            >>> async def main():
+            ...     async with ThreadExecutor() as pool:
+            ...         return await pool.run(pow, 2, 10)
+            >>> asyncio.run(main())
+            1024
+        """
+
+    @abstractmethod
+    def stream(
+        self, gen_fn: Callable[..., Iterable[T]], /, *args: Any, buffer: int = 8, **kwargs: Any
+    ) -> AbstractAsyncContextManager[AsyncIterator[T]]:
+        """The items of `gen_fn(*args, **kwargs)`, iterated by a worker, as they come.
+
+        Args:
+            gen_fn: a plain generator function, or any function that returns an iterable.
+            *args: passed to `gen_fn`.
+            buffer: items that may wait for the reader, int >= 1. The worker pauses when it is full.
+            **kwargs: passed to `gen_fn`.
+
+        Returns:
+            An async context manager that gives an async iterator. Leaving it early closes the
+            generator in the worker and waits for its clean-up.
+
+        Raises:
+            UnsupportedOption: this executor cannot stream.
+            Exception: what the generator raised, after the items before it.
+
+        Cancellation:
+            A reader cancelled while it waits for an item loses none: the next read gets it.
+
+        Example:
+            >>> from aioconc import ThreadExecutor
+            >>> async def main():
+            ...     async with ThreadExecutor() as pool, pool.stream(range, 3) as numbers:
+            ...         return [number async for number in numbers]
+            >>> asyncio.run(main())
+            [0, 1, 2]
+        """
+
+    @property
+    @abstractmethod
+    def max_workers(self) -> int:
+        """Most calls that run at the same time."""
+
+    @property
+    @abstractmethod
+    def futures(self) -> "concurrent.futures.Executor":
+        """The same workers as a `concurrent.futures.Executor`.
+
+        For `loop.run_in_executor(executor.futures, fn)` and for libraries that ask for one. Its
+        calls follow the rules of `concurrent.futures`: a running one cannot be cancelled, and all
+        are finished at interpreter exit.
+        """
+
+    @abstractmethod
+    def statistics(self) -> ExecutorStatistics:
+        """The state at this moment, frozen."""
+
+    @abstractmethod
+    async def aclose(self, *, cancel: bool = False, timeout: float | None = None) -> None:
+        """Refuse new calls, wait until those in flight have ended, and end the workers.
+
+        Closing twice is harmless; both wait.
+
+        Args:
+            cancel: drop queued calls and ask running ones to stop; their callers get
+                `ExecutorClosed`.
+            timeout: seconds to wait; then queued calls are dropped and running ones abandoned, or
+                killed where the executor can.
+
+        Raises:
+            TimeoutError: calls still ran after `timeout`.
+
+        Cancellation:
+            Goes on as with `cancel=True` and still waits; then the cancellation is raised.
+        """
+
+    @abstractmethod
+    def close(self, *, cancel: bool = False) -> None:
+        """`aclose` for code outside a loop: blocks until all calls have ended."""
+
+    # -- the faces over `run` ---------------------------------------------------------------
+
+    def map(
+        self,
+        fn: Callable[[T], R],
+        source: Iterable[T] | AsyncIterable[T],
+        /,
+        *,
+        limit: int | float | None = None,
+        ordered: bool = True,
+        on_error: Literal["raise", "return", "skip"] = "raise",
+        chunk: int | Literal["auto"] = "auto",
+        timeout: float | None = None,
+        retry: "RetryHook | None" = None,
+        rate: "RateLimiter | Callable[[Hashable], RateLimiter] | None" = None,
+        key: Callable[[T], Hashable] | None = None,
+        limit_per_key: int | None = None,
+        buffer: int | None = None,
+        progress: "Progress" = None,
+    ) -> "MapRun[R]":
+        """`fn(item)` run by the workers for every item of `source`, read lazily.
+
+        Equals `map_limited(functools.partial(executor.run, fn), source, limit=...)`, which
+        describes the arguments not listed here.
+
+        Args:
+            fn: a plain function of one item.
+            source: sync or async iterable.
+            limit: most calls in flight; default `max_workers`.
+            ordered: results in input order, or in completion order.
+            on_error: "raise", "return" or "skip".
+            chunk: items sent to a worker at a time; "auto" lets the executor choose.
+            timeout: seconds for each call; default that of the options.
+            retry: asked after each failure; see `map_limited`.
+            rate: holds back calls; see `map_limited`.
+            key: groups items for `limit_per_key` and `rate`.
+            limit_per_key: most calls in flight for each key.
+            buffer: finished results that may wait for the reader.
+            progress: where to show progress.
+
+        Returns:
+            A `MapRun`: await it for the list, or `async with` it for the results as they come.
+
+        Raises:
+            UnsupportedOption: `chunk` is a number and this executor sends single items only.
+
+        Cancellation:
+            As `map_limited`; calls in flight then end as `on_cancel` says.
+
+        Example:
+            >>> from aioconc import ThreadExecutor
+            >>> async def main():
+            ...     async with ThreadExecutor() as pool:
+            ...         return await pool.map(abs, [-1, 2, -3])
+            >>> asyncio.run(main())
+            [1, 2, 3]
+        """
+        from aioconc.flow import map_limited
+
+        check_function(fn, f"{type(self).__name__}.map")
+        if chunk != "auto" and check_count("chunk", chunk, remedy="or pass 'auto'") != 1:
+            raise UnsupportedOption(
+                f"{type(self).__name__} sends one item at a time, got chunk={chunk!r}; leave it out"
+            )
+        view = self if timeout is None else self.options(timeout=timeout)
+        return map_limited(
+            functools.partial(view.run, fn),
+            source,
+            limit=self.max_workers if limit is None else limit,
+            ordered=ordered,
+            on_error=on_error,
+            retry=retry,
+            rate=rate,
+            key=key,
+            limit_per_key=limit_per_key,
+            buffer=buffer,
+            progress=progress,
+        )
+
+    @final
+    def options(self, **options: Any) -> Self:
+        """A view of the same workers whose calls run with these options.
+
+        What is not given stays as it is. Closing a view closes the executor.
+
+        Args:
+            timeout: seconds from the call on, queueing included, or None. When it has passed the
+                call is cancelled as `on_cancel` says and raises `TimeoutError`; a value is kept
+                only if it came in time.
+            on_cancel: what a cancelled or timed-out call does to running work: "kill", "soft",
+                "wait" or "abandon".
+            grace: seconds between asking and killing, with `on_cancel="soft"`.
+            retries: how often a call is run again after its worker crashed. Never after an
+                exception, a time-out or a cancellation.
+            name: what the call is called in events, errors and logs.
+            on_report: called in the loop with every value of `aioconc.worker.report`.
+
+        Returns:
+            An executor of the same class.
+
+        Raises:
+            UnsupportedOption: this executor cannot honour an option.
+            TypeError: no such option, or a value of the wrong kind.
+            ValueError: a value out of range.
+
+        Example:
+            >>> from aioconc import ThreadExecutor
+            >>> with ThreadExecutor() as pool:
+            ...     quick = pool.options(timeout=0.5, on_cancel="abandon")
+            >>> type(quick).__name__
+            'ThreadExecutor'
+        """
+        checked = replace(self._options, **check_options(options))
+        self._check_support(checked)
+        view = object.__new__(type(self))
+        view.__dict__.update(self.__dict__)
+        view._options = checked
+        return view
+
+    def _check_support(self, options: CallOptions) -> None:
+        """Refuse what this executor cannot honour."""
+        able = self.capabilities
+        name = type(self).__name__
+        if not getattr(able, options.on_cancel):
+            words = [each for each in ("kill", "soft", "wait", "abandon") if getattr(able, each)]
+            hint = self._refusals.get(options.on_cancel, "")
+            raise UnsupportedOption(
+                f"{name} cannot honour on_cancel={options.on_cancel!r}{hint and ': '}{hint}; "
+                f"use {' or '.join(repr(word) for word in words)}"
+            )
+        if options.grace is not None and not able.soft:
+            raise UnsupportedOption(
+                f"{name} cannot honour grace={options.grace!r}, which belongs to "
+                "on_cancel='soft'; leave it out"
+            )
+        if options.retries and not able.retries:
+            raise UnsupportedOption(
+                f"{name} cannot honour retries={options.retries!r}: its workers do not crash "
+                "alone; leave it out"
+            )
+        if options.on_report is not None and not able.report:
+            raise UnsupportedOption(
+                f"{name} cannot honour on_report: its workers cannot report; leave it out"
+            )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose(cancel=kind is not None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close(cancel=kind is not None)
+
+    def __repr__(self) -> str:
+        now = self.statistics()
+        abandoned = f", {now.abandoned} abandoned" if now.abandoned else ""
+        return (
+            f"<{type(self).__name__} {now.busy}/{now.max_workers} busy, {now.queued} queued"
+            f"{abandoned}>"
+        )
+
+
+def check_options(options: dict[str, Any]) -> dict[str, Any]:
+    """The options with their values checked."""
+    for name, value in options.items():
+        match name:
+            case "timeout":
+                options[name] = check_timeout(name, value)
+            case "on_cancel":
+                check_choice(name, value, ("kill", "soft", "wait", "abandon"))
+            case "grace":
+                options[name] = check_timeout(name, value)
+            case "retries":
+                check_count(name, value, least=0)
+            case "name":
+                if value is not None and not isinstance(value, str):
+                    raise TypeError(f"name must be a str or None, got {value!r}")
+            case "on_report":
+                if value is not None and not callable(value):
+                    raise TypeError(f"on_report must be callable or None, got {value!r}")
+            case _:
+                raise TypeError(
+                    f"there is no option {name!r}; the options are {', '.join(OPTION_NAMES)}"
+                )
+    return options
+
+
+_ASYNC = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE | inspect.CO_ASYNC_GENERATOR
+
+
+def check_function(fn: Any, caller: str) -> None:
+    """Refuse what is not a plain function, with the line that was probably meant."""
+    inner = fn
+    while isinstance(inner, (functools.partial, MethodType)):
+        inner = inner.func if isinstance(inner, functools.partial) else inner.__func__
+    if isinstance(inner, FunctionType):
+        if not inner.__code__.co_flags & _ASYNC:
+            return
+        raise TypeError(
+            f"{caller} expected a plain function, got the async function {name_of(fn)}; "
+            f"await {name_of(fn)}(...) itself, or pass the part of it that blocks"
+        )
+    if isinstance(fn, Coroutine):
+        name = name_of(fn)
+        fn.close()
+        raise TypeError(
+            f"{caller} expected a plain function, got coroutine {name}(...); "
+            f"did you mean `await {name}(...)`, or {caller}(fn, arg) with a plain function?"
+        )
+    if not callable(fn):
+        shown = repr(fn)
+        shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
+        raise TypeError(
+            f"{caller} expected a function and its arguments, got {shown}; "
+            f"did you mean {caller}(fn, arg) instead of {caller}(fn(arg))?"
+        )
+
+
+def name_of(fn: Any) -> str:
+    """The name by which a user knows `fn`."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    return getattr(fn, "__qualname__", None) or type(fn).__qualname__
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on, at least 1."""
+    try:
+        return max(len(os.sched_getaffinity(0)), 1)
+    except AttributeError:  # not on macOS and Windows
+        return os.cpu_count() or 1
+
+

@@ -1,0 +1,288 @@
+"""One call on its way through a pool: to a worker, through it, and back to the loop.
+
+Exactly one side gets a call: the worker that starts it or the caller that withdraws it. The
+outcome crosses back through the loop's mailbox, so a call belongs to the loop that made it while
+the pool belongs to none. Queueing and the number of workers are left to the pool.
+"""
+
+import asyncio
+import contextvars
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any
+
+from aioconc._internal import _hooks
+from aioconc.errors import TaskCancelled, WorkerExit
+from aioconc.executors._base import CallOptions, name_of
+from aioconc.executors._mailbox import mailbox_of
+from aioconc.worker._link import Cancelled, Link, set_link
+
+_log = logging.getLogger("aioconc.executors")
+
+# How many reports may be on their way to the loop before the worker waits: enough that a worker
+# that reports in bursts does not wait for each turn of the loop.
+_REPORTS_UNREAD = 256
+
+
+class Job:
+    """What the pool keeps of a call: who has it, and whether anybody still wants it."""
+
+    # Job life:  queued -> running -> finished
+    #                \-> withdrawn        \-> (while running) abandoned -> finished
+    # Rule 1: `_ticket` is taken once, by the worker that starts the job or by the one who
+    #         withdraws it. list.pop is atomic, so neither needs a lock.
+    # Rule 2: `finished` and `abandoned` change under the pool's lock only.
+    __slots__ = ("_ticket", "abandoned", "args", "finished", "fn", "kwargs", "label", "pool_name")
+
+    def __init__(
+        self, fn: Callable[..., Any], args: Any, kwargs: Mapping[str, Any], name: str | None
+    ) -> None:
+        self._ticket = [None]
+        self.fn = fn
+        self.args = args
+        self.kwargs = kwargs
+        self.label = name or name_of(fn)
+        self.finished = False
+        self.abandoned = False
+        self.pool_name = ""
+
+    def claim(self) -> bool:
+        """True for the one who gets the job."""
+        try:
+            self._ticket.pop()
+        except IndexError:
+            return False
+        return True
+
+    def execute(self) -> bool | None:
+        """Run it in this thread: did it end with a value? None: it was withdrawn before."""
+        raise NotImplementedError
+
+    def post(self) -> None:
+        """Hand the outcome to whoever waits. Called after the pool has counted the job as over."""
+        raise NotImplementedError
+
+    def refuse(self, error: Exception) -> None:
+        """The pool will not run it; called by the one who claimed it."""
+        raise NotImplementedError
+
+    def ask(self) -> None:
+        """Ask running work to stop."""
+
+
+class Call(Job, Link):
+    """A call that a task awaits."""
+
+    __slots__ = (
+        "asked",
+        "attempt",
+        "context",
+        "ended",
+        "error",
+        "expired",
+        "loop",
+        "mailbox",
+        "on_report",
+        "reports",
+        "tasks",
+        "value",
+        "waiter",
+    )
+
+    def __init__(
+        self, fn: Callable[..., Any], args: Any, kwargs: Mapping[str, Any], options: CallOptions
+    ) -> None:
+        Job.__init__(self, fn, args, kwargs, options.name)
+        self.loop = asyncio.get_running_loop()
+        self.mailbox = mailbox_of(self.loop)
+        self.waiter: asyncio.Future[None] = self.loop.create_future()
+        self.context: contextvars.Context | None = contextvars.copy_context()
+        self.on_report = options.on_report
+        self.reports: threading.Semaphore | None = None
+        self.tasks: set[asyncio.Future[Any]] | None = None
+        self.attempt = 1
+        self.value: Any = None
+        self.error: BaseException | None = None
+        # The outcome is here; set in the loop.
+        self.ended = False
+        # The time-out came first; set in the loop.
+        self.expired = False
+        # Nobody wants the outcome any more; set in the loop, read by the worker.
+        self.asked = False
+
+    # -- in the worker's thread ---------------------------------------------------------------
+
+    def execute(self) -> bool | None:
+        if not self.claim():
+            return None
+        before = set_link(self)
+        context, self.context = self.context, None
+        assert context is not None
+        try:
+            self.value = context.run(self.fn, *self.args, **self.kwargs)
+        except BaseException as error:  # contained here, judged by `take`
+            self.error = error
+            return False
+        else:
+            return True
+        finally:
+            set_link(before)
+            del self.fn, self.args, self.kwargs
+
+    def post(self) -> None:
+        if not self.mailbox.post(self.loop, self.arrive) and not self.abandoned:
+            _log.debug("the loop that awaited %s is closed; its outcome is dropped", self.label)
+
+    def refuse(self, error: Exception) -> None:
+        self.error = error
+        self.post()
+
+    # -- in the loop --------------------------------------------------------------------------
+
+    def arrive(self) -> None:
+        """The outcome is here."""
+        self.ended = True
+        if not self.waiter.done():
+            self.waiter.set_result(None)
+
+    def expire(self) -> None:
+        """The time-out has passed; whichever of the two resolved the waiter first, counts."""
+        if not self.waiter.done():
+            self.expired = True
+            self.waiter.set_result(None)
+
+    def ask(self) -> None:
+        self.asked = True
+        for task in tuple(self.tasks or ()):
+            task.cancel()
+
+    def take(self) -> Any:
+        """The value, or raise the error."""
+        error = self.error
+        if error is None:
+            return self.value
+        self.error = None
+        try:
+            raise error if isinstance(error, Exception) and not isinstance(
+                error, (StopIteration, StopAsyncIteration)
+            ) else contained(error, self.label)
+        finally:
+            del error  # its traceback holds this frame
+
+    # -- what the function may ask for through aioconc.worker ---------------------------------
+
+    def describe(self) -> tuple[str, str, int]:
+        return self.pool_name, self.label, self.attempt
+
+    def check_cancelled(self) -> None:
+        if self.asked:
+            raise Cancelled(f"{self.label} is no longer wanted")
+
+    def report(self, value: object) -> None:
+        listener = self.on_report
+        if listener is None or self.asked:
+            return
+        unread = self.reports
+        if unread is None:
+            unread = self.reports = threading.Semaphore(_REPORTS_UNREAD)
+        while not unread.acquire(timeout=0.1):  # polls only while the loop is far behind
+            if self.asked or self.loop.is_closed():
+                return
+
+        def hand_over() -> None:
+            unread.release()
+            try:
+                listener(value)
+            except Exception as error:
+                self.loop.call_exception_handler(
+                    {
+                        "message": f"on_report of {self.label} failed on {value!r}",
+                        "exception": error,
+                    }
+                )
+
+        self.mailbox.post(self.loop, hand_over)
+
+    def call_in_loop(self, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        answer: Future[Any] = Future()
+        context = contextvars.copy_context()
+
+        def start() -> None:
+            try:
+                self.check_cancelled()
+                result = fn(*args, **kwargs)
+                if not hasattr(result, "__await__"):
+                    answer.set_result(result)
+                    return
+                task = asyncio.ensure_future(result, loop=self.loop)
+                self.tasks = self.tasks or set()
+                self.tasks.add(task)
+                task.add_done_callback(finish)
+            except (KeyboardInterrupt, SystemExit) as error:
+                answer.set_exception(error)
+                raise
+            except BaseException as error:
+                answer.set_exception(error)
+
+        def finish(task: "asyncio.Future[Any]") -> None:
+            assert self.tasks is not None
+            self.tasks.discard(task)
+            if task.cancelled():
+                answer.set_exception(
+                    Cancelled(f"{self.label} is no longer wanted")
+                    if self.asked
+                    else TaskCancelled(f"{name_of(fn)} was cancelled in the loop")
+                )
+            elif (error := task.exception()) is not None:
+                answer.set_exception(error)
+            else:
+                answer.set_result(task.result())
+
+        if not self.mailbox.post(self.loop, lambda: context.run(start)):
+            raise RuntimeError(
+                f"the event loop that awaited {self.label} is closed; nothing can be called in it"
+            )
+        return answer.result()
+
+
+def contained(error: BaseException, label: str) -> Exception:
+    """The `Exception` that stands for an error which must not be raised in a task as it is."""
+    made: Exception
+    if isinstance(error, (StopIteration, StopAsyncIteration)):
+        made = RuntimeError(f"{label} raised {type(error).__name__}")
+    elif isinstance(error, (asyncio.CancelledError, Cancelled)):
+        made = TaskCancelled(f"{label} raised {type(error).__name__} though nobody cancelled it")
+    elif isinstance(error, Exception):
+        return error
+    else:
+        import traceback
+
+        code = error.code if isinstance(error, SystemExit) else None
+        shown = f"{type(error).__name__}({code if code is not None else error})"
+        made = WorkerExit(
+            f"{label} raised {shown} in a worker; it ended the call, not the program",
+            type_name=type(error).__qualname__,
+            traceback_text="".join(traceback.format_exception(error)),
+            code=code,
+        )
+    made.__cause__ = error
+    return made
+
+
+def tell_cancelled(job: Call, executor: str, fate: str, reason: str) -> None:
+    """Say what became of a cancelled call, and of an error that nobody will see."""
+    error = job.error
+    if _hooks.listeners:
+        _hooks.emit(
+            "call.cancelled",
+            executor=executor,
+            name=job.label,
+            fate=fate,
+            reason=reason,
+            error=error,
+        )
+    if isinstance(error, Exception):
+        _log.info("%s was cancelled; then it failed with %r", job.label, error)
+    job.error = None

@@ -1,0 +1,65 @@
+"""One letter box for each event loop, through which worker threads deliver.
+
+Any thread may post; the loop is woken once for all that has come in by then, so a burst of
+finished calls costs one wake-up. A closed loop takes nothing more: `post` says so and the sender
+decides. Keeps no loop alive.
+"""
+
+import asyncio
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable
+
+Letter = Callable[[], object]
+
+
+class Mailbox:
+    """The letters on their way to one loop."""
+
+    # Rule: `_woken` is set before the wake-up and cleared before the letters are read. A poster
+    # that still sees it set has therefore appended in time to be read; two posters that both see
+    # it clear cost one wake-up too many, which does nothing.
+    __slots__ = ("__weakref__", "_letters", "_woken")
+
+    def __init__(self) -> None:
+        self._letters: deque[Letter] = deque()
+        self._woken = False
+
+    def post(self, loop: asyncio.AbstractEventLoop, letter: Letter) -> bool:
+        """Have `loop` call `letter` soon; False if the loop is closed."""
+        self._letters.append(letter)
+        if not self._woken:
+            self._woken = True
+            try:
+                loop.call_soon_threadsafe(self._deliver)
+            except RuntimeError:
+                if not loop.is_closed():
+                    raise
+                self._woken = False
+                self._letters.clear()
+                return False
+        return True
+
+    def _deliver(self) -> None:
+        self._woken = False
+        letters = self._letters
+        # Only those here by now: later ones have a wake-up of their own, and a worker that never
+        # stops reporting must not hold the loop here.
+        for _ in range(len(letters)):
+            letters.popleft()()
+
+
+_mailboxes: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Mailbox]" = (
+    weakref.WeakKeyDictionary()
+)
+_lock = threading.Lock()
+
+
+def mailbox_of(loop: asyncio.AbstractEventLoop) -> Mailbox:
+    """The mailbox of the running loop; to be called in that loop's thread."""
+    mailbox = _mailboxes.get(loop)
+    if mailbox is None:
+        with _lock:
+            mailbox = _mailboxes[loop] = Mailbox()
+    return mailbox

@@ -1,0 +1,383 @@
+"""The queue and the books of an executor whose workers take one call at a time.
+
+`Pool` decides, under one lock, which call runs, waits, is withdrawn or abandoned, and when all is
+over; `PoolExecutor` is the asyncio face over it: cancellation, time-outs, retries and closing.
+How a worker is made and handed a call is left to the subclasses of `Pool`.
+"""
+
+import asyncio
+import logging
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+from aioconc._internal import _hooks
+from aioconc._internal._check import check_timeout
+from aioconc.errors import ExecutorClosed, WorkerCrashed
+from aioconc.executors._base import (
+    CallOptions,
+    Executor,
+    ExecutorStatistics,
+    Fate,
+    check_function,
+)
+from aioconc.executors._call import Call, Job, tell_cancelled
+from aioconc.tasks._join import join
+
+_log = logging.getLogger("aioconc.executors")
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Pool:
+    """Who runs, who waits, who is abandoned. Any thread may call any method."""
+
+    # Pool life:  open -> closing -> over
+    # Rule 1: everything below changes under `lock` only; workers and waiters are woken outside it.
+    # Rule 2: `queue` is empty or `len(running) >= max_workers` or the pool waits for a new worker.
+    # Rule 3: a job is in at most one of `queue`, `running`, `abandoned`.
+
+    # Whether an abandoned job's place is given to a new worker.
+    replaces_abandoned = True
+
+    def __init__(self, kind: str, name: str | None, max_workers: int) -> None:
+        self.kind = kind
+        self.name = name or kind
+        self.max_workers = max_workers
+        self.pid = os.getpid()
+        self.lock = threading.Lock()
+        self.queue: OrderedDict[Job, None] = OrderedDict()
+        self.running: set[Job] = set()
+        self.abandoned: set[Job] = set()
+        self.closing = False
+        # Called once, when closing and nothing is queued, running or (still) working.
+        self.on_over: list[Callable[[], object]] = []
+        self.over = False
+        self.completed = 0
+        self.failed = 0
+        self.cancelled = 0
+
+    # -- what a kind of worker defines --------------------------------------------------------
+
+    def launch(self, job: Job) -> None:
+        """Give `job`, which is in `running`, to a worker. Called without the lock."""
+        raise NotImplementedError
+
+    def wind_up(self) -> None:
+        """All jobs are over: let the workers go. Called without the lock, until `over`."""
+        raise NotImplementedError
+
+    def count_workers(self) -> int:
+        """Workers alive."""
+        return 0
+
+    # -- the life of a job --------------------------------------------------------------------
+
+    def check_usable(self) -> None:
+        if self.closing:
+            raise ExecutorClosed(f"{self.kind} {self.name!r} is closed; make a new one")
+        if self.pid != os.getpid():
+            raise RuntimeError(
+                f"{self.kind} {self.name!r} was made in process {self.pid} and has no workers in "
+                f"its forked child {os.getpid()}; make a new one there"
+            )
+
+    def submit(self, job: Job) -> None:
+        if self.pid != os.getpid():
+            self.check_usable()
+        with self.lock:
+            if self.closing:
+                self.check_usable()
+            if len(self.running) >= self.max_workers:
+                self.queue[job] = None
+                return
+            self.running.add(job)
+        self.launch(job)
+
+    def finish(self, job: Job, good: bool | None) -> Job | None:
+        """Count a job as over; returns the one that takes its place, now in `running`."""
+        with self.lock:
+            job.finished = True
+            late = job.abandoned
+            if late:
+                self.abandoned.discard(job)
+            self.running.discard(job)
+            if good is not None:
+                if good:
+                    self.completed += 1
+                else:
+                    self.failed += 1
+            follower = self._next()
+        if late:
+            self._tell_late(job, good)
+        return follower
+
+    def _next(self) -> Job | None:
+        if not self.queue or len(self.running) >= self.max_workers:
+            return None
+        job, _ = self.queue.popitem(last=False)
+        self.running.add(job)
+        return job
+
+    def withdraw(self, job: Job) -> bool:
+        """Take a job back before it starts; False if it has started."""
+        if not job.claim():
+            return False
+        with self.lock:
+            self.cancelled += 1
+            # Else a worker is just being woken for it and will find it claimed.
+            self.queue.pop(job, None)
+        self.check_over()
+        return True
+
+    def abandon(self, job: Job) -> bool:
+        """Wait for this running job no longer; False if it has just ended."""
+        with self.lock:
+            if job.finished:
+                return False
+            job.abandoned = True
+            self.cancelled += 1
+            self.running.discard(job)
+            self.abandoned.add(job)
+            if not self.replaces_abandoned:
+                self.running.add(job)
+            follower = self._next()
+        _log.warning(
+            "%s %r: %s was cancelled and abandoned; it runs on", self.kind, self.name, job.label
+        )
+        if follower is not None:
+            self.launch(follower)
+        self.check_over()
+        return True
+
+    def _tell_late(self, job: Job, good: bool | None) -> None:
+        _log.info("%s %r: the abandoned %s has ended", self.kind, self.name, job.label)
+        if _hooks.listeners:
+            _hooks.emit(
+                "call.abandoned_ended",
+                executor=self.name,
+                name=job.label,
+                error=getattr(job, "error", None),
+            )
+
+    # -- closing ------------------------------------------------------------------------------
+
+    def close(self, *, cancel: bool) -> None:
+        """Take no more; with `cancel` also drop what waits and ask what runs to stop."""
+        with self.lock:
+            self.closing = True
+            dropped = list(self.queue) if cancel else []
+            asked = list(self.running) if cancel else []
+            if cancel:
+                self.queue.clear()
+        for job in dropped:
+            if job.claim():
+                job.refuse(
+                    ExecutorClosed(
+                        f"{self.kind} {self.name!r} was closed with cancel=True before "
+                        f"{job.label} started"
+                    )
+                )
+        for job in asked:
+            job.ask()
+        self.check_over()
+
+    def check_over(self) -> None:
+        """Wind up once closing and idle."""
+        if not self.closing:
+            return
+        with self.lock:
+            busy = self.running - self.abandoned
+            if busy or self.queue or self.over:
+                return
+        self.wind_up()
+
+    def set_over(self) -> None:
+        """The last worker is gone: tell those who wait in `aclose`."""
+        with self.lock:
+            self.over = True
+            waiters, self.on_over = self.on_over, []
+        for waiter in waiters:
+            waiter()
+
+    def when_over(self, waiter: Callable[[], object]) -> None:
+        with self.lock:
+            if not self.over:
+                self.on_over.append(waiter)
+                return
+        waiter()
+
+    def statistics(self) -> ExecutorStatistics:
+        with self.lock:
+            return ExecutorStatistics(
+                max_workers=self.max_workers,
+                workers=self.count_workers(),
+                busy=len(self.running - self.abandoned),
+                queued=len(self.queue),
+                abandoned=len(self.abandoned),
+                completed=self.completed,
+                failed=self.failed,
+                cancelled=self.cancelled,
+            )
+
+
+class PoolExecutor(Executor):
+    """The asyncio face over a `Pool`."""
+
+    _pool: Pool
+
+    async def run(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        check_function(fn, f"{type(self).__name__}.run")
+        options = self._options
+        attempt = 1
+        while True:
+            call = self._call(fn, args, kwargs, options)
+            call.attempt = attempt
+            try:
+                result: R = await self._finish(call, options)
+            except WorkerCrashed as error:
+                error.attempt = attempt
+                if attempt > options.retries:
+                    raise
+                attempt += 1
+            else:
+                return result
+
+    run.__doc__ = Executor.run.__doc__
+
+    def _call(self, fn: Callable[..., Any], args: Any, kwargs: Any, options: CallOptions) -> Call:
+        """The call, not yet submitted."""
+        call = Call(fn, args, kwargs, options)
+        call.pool_name = self._pool.kind
+        return call
+
+    async def _finish(self, call: Call, options: CallOptions) -> Any:
+        """Submit the call and see it to its end, whatever happens to this task."""
+        self._pool.submit(call)
+        timer = (
+            None
+            if options.timeout is None
+            else call.loop.call_later(options.timeout, call.expire)
+        )
+        try:
+            await call.waiter
+        except asyncio.CancelledError:
+            await self._stop(call, options, "cancelled")
+            raise
+        except GeneratorExit:  # the coroutine was closed; there is no loop to wait in
+            if not self._pool.withdraw(call):
+                call.ask()
+                self._pool.abandon(call)
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+        if call.expired:
+            cancelled = await self._stop(call, options, "timeout")
+            if cancelled is not None:
+                try:
+                    raise cancelled
+                finally:
+                    del cancelled
+            raise TimeoutError(
+                f"{call.label} had not ended {options.timeout} s after it was called"
+            )
+        return call.take()
+
+    async def _stop(
+        self, call: Call, options: CallOptions, reason: str
+    ) -> asyncio.CancelledError | None:
+        """Give up a call as `on_cancel` says; returns a cancellation that arrived meanwhile."""
+        pool = self._pool
+        cancelled = None
+        if pool.withdraw(call):
+            fate = Fate.NOT_STARTED
+        else:
+            call.ask()
+            fate = Fate.STOPPED
+            if not call.ended:
+                if options.on_cancel == "abandon" and pool.abandon(call):
+                    fate = Fate.ABANDONED
+                else:
+                    call.waiter = call.loop.create_future()
+                    cancelled = await join(call.waiter)
+            if fate is Fate.STOPPED:
+                with pool.lock:
+                    pool.cancelled += 1
+        tell_cancelled(call, pool.name, fate, reason)
+        return cancelled
+
+    @property
+    def max_workers(self) -> int:
+        return self._pool.max_workers
+
+    def statistics(self) -> ExecutorStatistics:
+        return self._pool.statistics()
+
+    async def aclose(self, *, cancel: bool = False, timeout: float | None = None) -> None:
+        timeout = check_timeout("timeout", timeout)
+        pool = self._pool
+        loop = asyncio.get_running_loop()
+        over = loop.create_future()
+
+        def tell() -> None:
+            try:
+                loop.call_soon_threadsafe(settle)
+            except RuntimeError:
+                if not loop.is_closed():
+                    raise
+
+        def settle() -> None:
+            if not over.done():
+                over.set_result(None)
+
+        pool.close(cancel=cancel)
+        pool.when_over(tell)
+        cancelled: asyncio.CancelledError | None = None
+        try:
+            async with asyncio.timeout(timeout):
+                await asyncio.shield(over)
+        except TimeoutError:
+            left = self._force()
+            cancelled = await join(over)
+            if cancelled is None and left:
+                raise TimeoutError(
+                    f"{pool.kind} {pool.name!r} was closed, but {left} of its calls had not ended "
+                    f"after {timeout} s and were abandoned"
+                ) from None
+        except asyncio.CancelledError as error:
+            cancelled = error
+            pool.close(cancel=True)
+            await join(over)
+        if cancelled is not None:
+            try:
+                raise cancelled
+            finally:
+                del cancelled
+
+    def close(self, *, cancel: bool = False) -> None:
+        over = threading.Event()
+        self._pool.close(cancel=cancel)
+        self._pool.when_over(over.set)
+        over.wait()
+
+    def _force(self) -> int:
+        """Drop and abandon all that is left; returns how many calls ran."""
+        pool = self._pool
+        pool.close(cancel=True)
+        with pool.lock:
+            running = list(pool.running - pool.abandoned)
+        left = 0
+        for job in running:
+            if pool.abandon(job):
+                left += 1
+                job.refuse(
+                    ExecutorClosed(
+                        f"{pool.kind} {pool.name!r} was closed while {job.label} ran; "
+                        "it was abandoned"
+                    )
+                )
+        return left

@@ -1,0 +1,285 @@
+"""`ThreadExecutor`: calls run in threads of its own.
+
+Threads start on demand, are reused, and are daemons, so that a hanging call never holds up the
+end of the program. Each call sees the context variables of its caller. A running thread cannot be
+stopped from outside: a cancelled call is asked to stop and then waited for or abandoned.
+"""
+
+import atexit
+import concurrent.futures
+import itertools
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+from aioconc._internal._check import check_count
+from aioconc.executors._base import (
+    CallOptions,
+    Capabilities,
+    Kind,
+    usable_cores,
+)
+from aioconc.executors._call import Job
+from aioconc.executors._pool import Pool, PoolExecutor
+from aioconc.executors._stream import StreamingExecutor
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_names = itertools.count(1)
+
+THREADS = Capabilities(
+    wait=True,
+    abandon=True,
+    stream=True,
+    by_reference=True,
+    context=True,
+    report=True,
+    check_cancelled=True,
+    call_in_loop=True,
+)
+
+
+class _Worker:
+    """One thread, and the job it is woken with."""
+
+    __slots__ = ("job", "thread", "wake")
+
+    def __init__(self) -> None:
+        self.job: Job | None = None
+        self.wake = threading.Lock()  # held; released once to wake the thread
+        self.wake.acquire()
+        self.thread: threading.Thread | None = None
+
+
+class ThreadPool(Pool):
+    """Threads, of which the one that went idle last is woken first."""
+
+    # Worker life:  starting -> busy <-> idle -> gone
+    # Rule 4: an idle worker is in `idle`; whoever takes it out sets `job` and releases `wake` once.
+    # Rule 5: a worker whose job was abandoned is surplus, and ends with that job.
+
+    def __init__(self, kind: str, name: str | None, max_workers: int) -> None:
+        super().__init__(kind, name or f"aioconc-{next(_names)}", max_workers)
+        self.idle: list[_Worker] = []
+        self.workers: set[_Worker] = set()
+        self._numbers = itertools.count(1)
+
+    def count_workers(self) -> int:
+        return len(self.workers)
+
+    def launch(self, job: Job) -> None:
+        with self.lock:
+            if self.idle:
+                worker = self.idle.pop()
+            else:
+                worker = _Worker()
+                self.workers.add(worker)
+        worker.job = job
+        if worker.thread is not None:
+            worker.wake.release()
+            return
+        worker.thread = threading.Thread(
+            target=_work,
+            args=(self, worker),
+            name=f"{self.name} {next(self._numbers)}",
+            daemon=True,
+        )
+        try:
+            worker.thread.start()
+        except BaseException:
+            with self.lock:
+                self.workers.discard(worker)
+                self.running.discard(job)
+            raise
+
+    def rest(self, worker: _Worker) -> bool:
+        """The worker has nothing to do: park it, or False if it is to end."""
+        with self.lock:
+            if self.closing:
+                return False
+            self.idle.append(worker)
+            return True
+
+    def gone(self, worker: _Worker) -> None:
+        with self.lock:
+            self.workers.discard(worker)
+        self.check_over()
+
+    def wind_up(self) -> None:
+        with self.lock:
+            idle, self.idle = self.idle, []
+        for worker in idle:
+            worker.job = None
+            worker.wake.release()
+        with self.lock:
+            left = [each for each in self.workers if not _is_stuck(each, self)]
+        if not left:
+            self.set_over()
+
+
+def _is_stuck(worker: _Worker, pool: ThreadPool) -> bool:
+    """Does this worker run an abandoned job?"""
+    return worker.job is not None and worker.job in pool.abandoned
+
+
+def _work(pool: ThreadPool, worker: _Worker) -> None:
+    """The life of one thread."""
+    while True:
+        job = worker.job
+        while job is not None:
+            worker.job = job
+            good = job.execute()
+            follower = pool.finish(job, good)
+            surplus = job.abandoned
+            if surplus and follower is not None:
+                # The place of the abandoned job was given away already; this is another one's.
+                pool.launch(follower)
+                follower = None
+            worker.job = follower
+            # Parked before the outcome is told, so that the next call finds this thread.
+            resting = follower is None and not surplus and pool.rest(worker)
+            if good is not None:
+                job.post()
+            job = follower
+        if not resting:
+            pool.gone(worker)
+            return
+        worker.wake.acquire()
+        if worker.job is None:
+            pool.gone(worker)
+            return
+
+
+class ThreadExecutor(StreamingExecutor, PoolExecutor):
+    """Runs calls in up to `max_workers` threads of its own.
+
+    Equals `asyncio.to_thread` with a pool of one's own, whose cancelled calls have a known fate.
+    The call's context variables are carried. `aioconc.worker.check_cancelled()` raises in the
+    function once its caller is cancelled or timed out, whatever `on_cancel` says; "kill" and
+    "soft" are refused, since no thread can be killed.
+
+    Args:
+        max_workers: most threads at a time, int >= 1; by default cores + 4, at most 32, as in
+            `concurrent.futures`.
+        name: begins the names of the threads.
+
+    Raises:
+        ValueError: `max_workers` is below 1.
+
+    Cancellation:
+        With `on_cancel="wait"` (the default) a cancelled call returns when its function has
+        ended. With "abandon" it returns at once; the thread runs on, is counted in
+        `statistics().abandoned`, and another takes its place.
+
+    Example:
+        >>> import asyncio
+        >>> async def main():
+        ...     async with ThreadExecutor(max_workers=2) as pool:
+        ...         return await pool.run(sorted, [2, 1])
+        >>> asyncio.run(main())
+        [1, 2]
+    """
+
+    capabilities = THREADS
+    kinds: tuple[Kind, ...] = ("io",)
+    _refusals = {
+        "kill": "no thread can be killed",
+        "soft": "no thread can be killed after the grace, and asking comes with every word",
+    }
+    _pool: ThreadPool
+
+    def __init__(self, max_workers: int | None = None, *, name: str | None = None) -> None:
+        if max_workers is None:
+            max_workers = min(32, usable_cores() + 4)
+        check_count("max_workers", max_workers)
+        self._options = CallOptions()
+        self._pool = ThreadPool(type(self).__name__, name, max_workers)
+        self._futures = _ThreadFutures(self._pool)
+
+    @property
+    def futures(self) -> concurrent.futures.Executor:
+        return self._futures
+
+
+class _FutureJob(Job):
+    """A job whose outcome goes to a `concurrent.futures.Future`."""
+
+    __slots__ = ("future", "outcome", "pool")
+
+    def __init__(self, pool: Pool, fn: Callable[..., Any], args: Any, kwargs: Any) -> None:
+        super().__init__(fn, args, kwargs, None)
+        self.pool = pool
+        self.future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        self.outcome: tuple[Any, BaseException | None] = (None, None)
+        self.future.add_done_callback(self._done)
+
+    def _done(self, future: "concurrent.futures.Future[Any]") -> None:
+        if future.cancelled():
+            self.pool.withdraw(self)
+
+    def execute(self) -> bool | None:
+        if not self.claim() or not self.future.set_running_or_notify_cancel():
+            return None
+        try:
+            self.outcome = (self.fn(*self.args, **self.kwargs), None)
+        except BaseException as error:
+            self.outcome = (None, error)
+            return False
+        else:
+            return True
+        finally:
+            del self.fn, self.args, self.kwargs
+
+    def post(self) -> None:
+        value, error = self.outcome
+        self.outcome = (None, None)
+        try:
+            if error is None:
+                self.future.set_result(value)
+            else:
+                self.future.set_exception(error)
+        finally:
+            del error
+
+    def refuse(self, error: Exception) -> None:
+        self.future.cancel()
+
+
+class _ThreadFutures(concurrent.futures.Executor):
+    """The `concurrent.futures` face of a `ThreadExecutor`."""
+
+    def __init__(self, pool: ThreadPool) -> None:
+        self._pool = pool
+
+    def submit(
+        self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> "concurrent.futures.Future[R]":
+        job = _FutureJob(self._pool, fn, args, kwargs)
+        job.pool_name = self._pool.kind
+        self._pool.submit(job)
+        _finish_at_exit(job.future)
+        return job.future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        over = threading.Event()
+        self._pool.close(cancel=cancel_futures)
+        self._pool.when_over(over.set)
+        if wait:
+            over.wait()
+
+
+_unfinished: "weakref.WeakSet[concurrent.futures.Future[Any]]" = weakref.WeakSet()
+
+
+def _finish_at_exit(future: "concurrent.futures.Future[Any]") -> None:
+    """The threads are daemons, so what the standard library would finish is waited for here."""
+    _unfinished.add(future)
+    future.add_done_callback(_unfinished.discard)
+
+
+@atexit.register
+def _finish_all() -> None:
+    while pending := [future for future in tuple(_unfinished) if not future.done()]:
+        concurrent.futures.wait(pending)
