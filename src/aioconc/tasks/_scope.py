@@ -394,3 +394,16 @@ def _check_deadline(value: Any) -> float:
             f"pass math.inf for no deadline"
         )
     return float(value)
+
+
+def adopt(is_member: Callable[[asyncio.Task[Any]], object]) -> None:
+    """Let the current scope count for the tasks that `is_member` accepts.
+
+    To be called in the context in which those tasks will run.
+    """
+    outer = current_scope()
+    if outer is not None:
+        link = CancelScope()
+        link._parent = outer
+        link._is_member = is_member
+        _current.set(link)
