@@ -1,0 +1,513 @@
+"""`map_limited`: an async function over many items, a bounded number at once.
+
+The call is described first and runs when it is awaited (a list) or entered (a stream), so one
+signature serves both. Everything about running is the window's; this module checks the arguments
+and keeps the results in order.
+"""
+
+import asyncio
+import inspect
+import math
+import warnings
+from collections import deque
+from collections.abc import AsyncIterable, Awaitable, Callable, Generator, Hashable, Iterable
+from itertools import repeat
+from types import TracebackType
+from typing import Any, Final, Generic, Literal, Self, TypeVar
+
+from aioconc._internal._check import check_choice, check_count, check_limit, check_timeout
+from aioconc.flow._admission import Admission
+from aioconc.flow._progress import Progress, make_reporter
+from aioconc.flow._rate_limiter import RateLimiter
+from aioconc.flow._window import SKIPPED, OnError, Policy, RetryHook, Window
+from aioconc.tasks._scope import _current, raise_if_cancelled
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Pending:
+    """Stands for a result that is not there yet."""
+
+
+PENDING: Final = Pending()
+
+
+def map_limited(
+    fn: Callable[[T], Awaitable[R]],
+    source: Iterable[T] | AsyncIterable[T],
+    *,
+    limit: float,
+    ordered: bool = True,
+    on_error: OnError = "raise",
+    timeout: float | None = None,
+    retry: RetryHook | None = None,
+    rate: RateLimiter | Callable[[Hashable], RateLimiter] | None = None,
+    key: Callable[[T], Hashable] | None = None,
+    limit_per_key: int | None = None,
+    buffer: int | None = None,
+    isolate: Literal["context", "task"] = "context",
+    progress: Progress = None,
+) -> "MapRun[R]":
+    """Await `fn(item)` for every item of `source`, at most `limit` at once.
+
+    Equals `[await fn(item) for item in source]`, with up to `limit` calls in flight. Awaited, it
+    gives the list; entered with `async with`, a stream of results in bounded memory. Nothing
+    starts before either.
+
+    Args:
+        fn: async function of one item. Each call sees the caller's context variables, and what it
+            changes in them stays with it.
+        source: items; any sync or async iterable, read only as fast as calls start. A generator is
+            closed at the end, in any case.
+        limit: most calls in flight, int >= 1; `math.inf` for no limit.
+        ordered: results in the order of the items (True) or as they come (False).
+        on_error: what the failure of one item does. "raise": cancels the others and is raised,
+            bare; "return": takes the result's place; "skip": the item has no result.
+        timeout: seconds >= 0 for one attempt at one item, which then fails with TimeoutError.
+        retry: called with the number of the attempt that failed (from 1) and its exception; gives
+            the seconds to wait before the next attempt, or None to give up. See `backoff`. An
+            item that waits for its next attempt holds no slot.
+        rate: limits how fast calls start: a `RateLimiter`, or a function from an item's key to the
+            limiter of that key.
+        key: names the key of an item, such as its host. An item whose key is full, or not due by
+            its rate, does not hold up items of other keys.
+        limit_per_key: most calls in flight for one key, int >= 1.
+        buffer: for a stream: finished results that may wait for the reader on top of `limit`,
+            int >= 0; default: `limit` (100 where that is infinite). In order, this is how far the
+            others may run ahead of one slow item.
+        isolate: "context": calls share a few tasks, each call with context variables of its own;
+            "task": each call in a task of its own, for code that depends on
+            `asyncio.current_task()`, at some ten times the cost.
+        progress: True for a bar on standard error; or a tqdm class or bar, a
+            `rich.progress.Progress`, or a function of a `ProgressEvent`.
+
+    Returns:
+        A `MapRun`.
+
+    Raises:
+        TypeError: `fn` is not an async function, `source` is not iterable.
+        ValueError: an option is out of range.
+        Exception: when run: the failure of an item (on_error="raise") or of `source`. Failures
+            that follow it are added as notes.
+
+    Cancellation:
+        Cancels the calls in flight, waits for them to end and closes `source`. Results that were
+        not delivered are lost. An item that is cancelled by somebody else fails with
+        `TaskCancelled`.
+
+    Example:
+        >>> async def double(n):
+        ...     await asyncio.sleep(0)
+        ...     return 2 * n
+        >>> async def main():
+        ...     print(await map_limited(double, range(3), limit=2))
+        ...     async with map_limited(double, range(3), limit=2) as results:
+        ...         async for result in results:
+        ...             print(result)
+        >>> asyncio.run(main())
+        [0, 2, 4]
+        0
+        2
+        4
+    """
+    _check_fn(fn)
+    _check_source("map_limited", source)
+    check_limit("limit", limit)
+    if limit_per_key is not None:
+        check_count("limit_per_key", limit_per_key)
+        if key is None:
+            raise ValueError("limit_per_key needs key=, a function that names an item's key")
+    if rate is not None and not isinstance(rate, RateLimiter):
+        if not callable(rate):
+            raise TypeError(f"rate must be a RateLimiter or a function of a key, got {rate!r}")
+        if key is None:
+            raise ValueError("a rate per key needs key=, a function that names an item's key")
+    if buffer is not None:
+        check_count("buffer", buffer, least=0)
+    return MapRun(
+        fn,
+        source,
+        Policy(
+            limit=limit,
+            on_error=check_choice("on_error", on_error, ("raise", "return", "skip")),
+            timeout=check_timeout("timeout", timeout),
+            retry=retry,
+            isolate=check_choice("isolate", isolate, ("context", "task")),
+        ),
+        ordered=ordered,
+        rate=rate,
+        key=key,
+        limit_per_key=limit_per_key,
+        buffer=buffer,
+        progress=progress,
+    )
+
+
+class MapRun(Generic[R]):
+    """One run of `map_limited`, not started yet: await it for a list, or enter it for a stream.
+
+    Serves once. Equals a coroutine object in that; one that is never run is reported by a
+    RuntimeWarning.
+
+    Cancellation:
+        See `map_limited`.
+
+    Example:
+        >>> async def main():
+        ...     run = map_limited(asyncio.sleep, [0.001, 0.002], limit=1)
+        ...     run.limit = 2
+        ...     return await run
+        >>> asyncio.run(main())
+        [None, None]
+    """
+
+    def __init__(
+        self,
+        fn: Callable[[Any], Awaitable[R]],
+        source: Iterable[Any] | AsyncIterable[Any],
+        policy: Policy,
+        *,
+        ordered: bool = True,
+        rate: RateLimiter | Callable[[Hashable], RateLimiter] | None = None,
+        key: Callable[[Any], Hashable] | None = None,
+        limit_per_key: int | None = None,
+        buffer: int | None = None,
+        progress: Progress = None,
+        discard: Callable[[Any], None] | None = None,
+        name: str | None = None,
+    ) -> None:
+        self._fn = fn
+        self._source = source
+        self._policy = policy
+        self._ordered = ordered
+        self._rate = rate
+        self._key = key
+        self._limit_per_key = limit_per_key
+        self._buffer = buffer
+        self._progress = progress
+        self._discard = discard
+        self._name = name or getattr(fn, "__qualname__", None) or type(fn).__qualname__
+        self._used = False
+        self._window: Window | None = None
+        self._stream: _Stream[R] | None = None
+
+    @property
+    def limit(self) -> float:
+        """Most calls in flight. May be set while the map runs: calls in flight go on, and fewer
+        or more follow them."""
+        return self._policy.limit
+
+    @limit.setter
+    def limit(self, value: float) -> None:
+        self._policy.limit = check_limit("limit", value)
+        if self._window is not None:
+            self._window.limit = value
+
+    def __await__(self) -> Generator[Any, None, list[R]]:
+        self._use()
+        return self._collect().__await__()
+
+    async def _collect(self) -> list[R]:
+        results: _List | _Bag = _Bag()
+        if self._ordered:
+            # Room for all at once only where the size cannot change while the map runs.
+            size = len(self._source) if isinstance(self._source, (tuple, range)) else 0
+            results = _List(size, self._policy.on_error == "skip")
+        window = self._open(results, math.inf)
+        await window.finish()
+        return results.values()
+
+    async def __aenter__(self) -> "_Stream[R]":
+        self._use()
+        raise_if_cancelled()
+        limit = self._policy.limit
+        buffer = self._buffer
+        if buffer is None:
+            buffer = 100 if limit == math.inf else int(limit)
+        arrivals: _Arrivals | _InOrder = _InOrder() if self._ordered else _Arrivals()
+        stream: _Stream[R] = _Stream(arrivals)
+        self._stream = stream
+        # With no limit, the buffer bounds what runs ahead of the reader.
+        capacity = buffer + (0 if limit == math.inf else limit)
+        stream.attach(self._open(stream, max(capacity, 1)), max(1, buffer // 2))
+        return stream
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        assert self._stream is not None
+        try:
+            await self._stream.close(exc)
+        finally:
+            del exc, traceback
+        return False
+
+    def __aiter__(self) -> Any:
+        raise TypeError(
+            "map_limited cannot be iterated directly, since leaving the loop early could not stop "
+            "it; write `async with map_limited(...) as results:` and then "
+            "`async for result in results:`"
+        )
+
+    def _use(self) -> None:
+        if self._used:
+            raise RuntimeError(f"{self!r} serves once; call map_limited again")
+        self._used = True
+
+    def _open(self, sink: Any, capacity: float) -> Window:
+        policy = self._policy
+        admission = None
+        if self._rate is not None or self._key is not None or policy.retry is not None:
+            admission = Admission(
+                limit=policy.limit,
+                key=self._key,
+                limit_per_key=math.inf if self._limit_per_key is None else self._limit_per_key,
+                rate=self._rate,
+            )
+            capacity += admission.look_ahead
+        total = len(self._source) if hasattr(self._source, "__len__") else None
+        self._window = Window(
+            _in_task(self._fn) if policy.isolate == "task" else self._fn,
+            self._source,
+            sink,
+            policy,
+            capacity=capacity,
+            admission=admission,
+            reporter=make_reporter(self._progress, total, self._name),
+            label=self._name,
+            discard=self._discard,
+        )
+        self._window.start()
+        return self._window
+
+    def __del__(self) -> None:
+        if not getattr(self, "_used", True):
+            warnings.warn(f"{self!r} was never awaited", RuntimeWarning, stacklevel=2)
+
+    def __repr__(self) -> str:
+        if self._window is None:
+            state = "not started"
+        elif self._window.finished:
+            state = "finished"
+        else:
+            state = f"{self._window.in_flight}/{self._policy.limit} in flight"
+        return f"<map_limited {self._name} {state}>"
+
+
+# ---------------------------------------------------------------------- where results go
+
+
+class _List:
+    """Results by index."""
+
+    def __init__(self, size: int, skips: bool) -> None:
+        self._skips = skips
+        self._results: list[Any] = [PENDING] * size
+        if size:
+            self.put = self._results.__setitem__  # type: ignore[method-assign]  # same, in C
+
+    def put(self, index: int, value: Any) -> None:
+        try:
+            self._results[index] = value
+        except IndexError:
+            room = index - len(self._results) + 1024
+            self._results.extend(repeat(PENDING, room))
+            self._results[index] = value
+
+    def ended(self) -> None:
+        pass
+
+    def values(self) -> list[Any]:
+        results = self._results
+        while results and results[-1] is PENDING:
+            results.pop()
+        if self._skips:
+            return [value for value in results if value is not SKIPPED]
+        return results
+
+
+class _Bag:
+    """Results in order of arrival."""
+
+    def __init__(self) -> None:
+        self._results: list[Any] = []
+
+    def put(self, index: int, value: Any) -> None:
+        if value is not SKIPPED:
+            self._results.append(value)
+
+    def ended(self) -> None:
+        pass
+
+    def values(self) -> list[Any]:
+        return self._results
+
+
+class _Arrivals:
+    """Finished results that wait for the reader, first come first served."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Any] = deque()
+
+    def put(self, index: int, value: Any) -> bool:
+        self._waiting.append(value)
+        return True
+
+    def pop(self) -> Any:
+        return self._waiting.popleft() if self._waiting else PENDING
+
+
+class _InOrder:
+    """Finished results that wait for the reader, or for a slower one before them."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, Any] = {}
+        self._next = 0
+
+    def put(self, index: int, value: Any) -> bool:
+        self._waiting[index] = value
+        return index == self._next
+
+    def pop(self) -> Any:
+        value = self._waiting.pop(self._next, PENDING)
+        if value is not PENDING:
+            self._next += 1
+        return value
+
+
+class _Stream(Generic[R]):
+    """The results of a running map, as an async iterator for one reader at a time.
+
+    A class and not an async generator: a generator that yields inside a scope delivers the scope's
+    cancellation to whatever its reader does (PEP 789).
+    """
+
+    def __init__(self, arrivals: _Arrivals | _InOrder) -> None:
+        self._arrivals = arrivals
+        self._pop = arrivals.pop
+        self._window: Window | None = None
+        self._refill = 1
+        # Results taken that the window has not been told of. It is told of several at a time,
+        # so that it wakes workers for several; and in any case before the reader waits.
+        self._taken = 0
+        self._reader: asyncio.Future[None] | None = None
+        self._over = False
+
+    def attach(self, window: Window, refill: int) -> None:
+        self._window = window
+        self._refill = refill
+
+    def put(self, index: int, value: Any) -> None:
+        if self._arrivals.put(index, value):
+            self._wake()
+
+    def ended(self) -> None:
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> R:
+        if _current.get() is not None:
+            raise_if_cancelled()
+        window = self._window
+        assert window is not None
+        while True:
+            value = self._pop()
+            if value is not PENDING:
+                self._taken += 1
+                if self._taken >= self._refill:
+                    self._make_room(window)
+                if value is SKIPPED:
+                    continue
+                result: R = value
+                return result
+            if window.finished:
+                break
+            self._make_room(window)
+            await self._wait()
+        if self._over:
+            raise StopAsyncIteration
+        self._over = True
+        await window.finish()
+        raise StopAsyncIteration
+
+    def _make_room(self, window: Window) -> None:
+        taken, self._taken = self._taken, 0
+        window.delivered(taken)
+
+    async def _wait(self) -> None:
+        """Wait for a result; it stays where it is until it is popped, so a cancel loses nothing."""
+        if self._reader is not None:
+            raise RuntimeError("another task is already waiting for this map's next result")
+        self._reader = asyncio.get_running_loop().create_future()
+        try:
+            await self._reader
+        finally:
+            self._reader = None
+
+    async def close(self, leaving: BaseException | None) -> None:
+        window = self._window
+        assert window is not None
+        failed_before = window.finished
+        self._over = True
+        try:
+            await window.aclose(leaving)
+            # The reader has broken off. What an item raised before is the outcome of an item that
+            # the reader did not want; what one raises while it is cancelled has no other way out.
+            if leaving is None and not failed_before and window.failure is not None:
+                raise window.failure
+        finally:
+            window.failure = None
+            del leaving
+
+
+# ---------------------------------------------------------------------- checks
+
+
+def _in_task(fn: Callable[[Any], Awaitable[R]]) -> Callable[[Any], Awaitable[R]]:
+    """Run each call in a task of its own."""
+
+    async def call(item: Any) -> R:
+        # Awaiting the task forwards a cancellation to it and waits for its end.
+        return await asyncio.get_running_loop().create_task(
+            _awaited(fn, item), name=getattr(fn, "__qualname__", None)
+        )
+
+    return call
+
+
+async def _awaited(fn: Callable[[Any], Awaitable[R]], item: Any) -> R:
+    return await fn(item)
+
+
+def _check_fn(fn: Any) -> None:
+    if inspect.iscoroutine(fn):
+        name = fn.__qualname__
+        fn.close()
+        raise TypeError(
+            f"map_limited expected an async function, got a coroutine; "
+            f"did you mean map_limited({name}, items, limit=...)?"
+        )
+    if not callable(fn):
+        raise TypeError(f"map_limited expected an async function, got {fn!r}")
+    if inspect.isfunction(fn) and fn.__code__.co_flags & inspect.CO_GENERATOR:
+        raise TypeError(f"map_limited expected an async function, {fn.__qualname__} is a generator")
+    if inspect.isasyncgenfunction(fn):
+        raise TypeError(
+            f"map_limited expected an async function, {fn.__qualname__} is an async generator; "
+            f"it yields many results for one item"
+        )
+
+
+def _check_source(call: str, source: Any) -> None:
+    if not isinstance(source, (Iterable, AsyncIterable)) and not hasattr(source, "__getitem__"):
+        raise TypeError(f"{call} expected an iterable or async iterable of items, got {source!r}")
