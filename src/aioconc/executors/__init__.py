@@ -13,6 +13,7 @@ from aioconc.executors._base import (
     Fate,
 )
 from aioconc.executors._futures import FuturesExecutor
+from aioconc.executors._inline import InlineExecutor
 from aioconc.executors._offload import offload_cpu, offload_io, use
 from aioconc.executors._thread import ThreadExecutor
 
@@ -22,6 +23,7 @@ __all__ = [
     "ExecutorStatistics",
     "Fate",
     "FuturesExecutor",
+    "InlineExecutor",
     "ThreadExecutor",
     "offload_cpu",
     "offload_io",

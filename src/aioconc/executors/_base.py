@@ -6,7 +6,7 @@ executor cannot honour is declared in `capabilities` and refused when it is aske
 reach workers is left to the subclasses.
 """
 
-import asyncio
+import copy
 import functools
 import inspect
 import os
@@ -16,7 +16,18 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import FunctionType, MethodType, TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, ParamSpec, Self, TypeVar, final
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Literal,
+    ParamSpec,
+    Self,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    final,
+)
 
 from aioconc._internal._check import check_choice, check_count, check_timeout
 from aioconc.errors import UnsupportedOption
@@ -138,6 +149,17 @@ class CallOptions:
     on_report: Callable[[Any], object] | None = None
 
 
+class Options(TypedDict, total=False):
+    """The keywords of `Executor.options`."""
+
+    timeout: float | None
+    on_cancel: OnCancel
+    grace: float | None
+    retries: int
+    name: str | None
+    on_report: Callable[[Any], object] | None
+
+
 OPTION_NAMES = ("timeout", "on_cancel", "grace", "retries", "name", "on_report")
 
 
@@ -187,6 +209,7 @@ class Executor(ABC):
             `call.cancelled` tells its fate.
 
         Example:
+            >>> import asyncio
             >>> from aioconc import ThreadExecutor
             >>> async def main():
             ...     async with ThreadExecutor() as pool:
@@ -219,6 +242,7 @@ class Executor(ABC):
             A reader cancelled while it waits for an item loses none: the next read gets it.
 
         Example:
+            >>> import asyncio
             >>> from aioconc import ThreadExecutor
             >>> async def main():
             ...     async with ThreadExecutor() as pool, pool.stream(range, 3) as numbers:
@@ -319,6 +343,7 @@ class Executor(ABC):
             As `map_limited`; calls in flight then end as `on_cancel` says.
 
         Example:
+            >>> import asyncio
             >>> from aioconc import ThreadExecutor
             >>> async def main():
             ...     async with ThreadExecutor() as pool:
@@ -334,8 +359,9 @@ class Executor(ABC):
                 f"{type(self).__name__} sends one item at a time, got chunk={chunk!r}; leave it out"
             )
         view = self if timeout is None else self.options(timeout=timeout)
+        run: Callable[[T], Coroutine[Any, Any, R]] = functools.partial(view.run, fn)  # type: ignore[call-arg, arg-type]  # mypy does not bind a ParamSpec through partial
         return map_limited(
-            functools.partial(view.run, fn),
+            run,
             source,
             limit=self.max_workers if limit is None else limit,
             ordered=ordered,
@@ -349,7 +375,7 @@ class Executor(ABC):
         )
 
     @final
-    def options(self, **options: Any) -> Self:
+    def options(self, **options: Unpack[Options]) -> Self:
         """A view of the same workers whose calls run with these options.
 
         What is not given stays as it is. Closing a view closes the executor.
@@ -383,8 +409,7 @@ class Executor(ABC):
         """
         checked = replace(self._options, **check_options(options))
         self._check_support(checked)
-        view = object.__new__(type(self))
-        view.__dict__.update(self.__dict__)
+        view = copy.copy(self)
         view._options = checked
         return view
 
@@ -445,16 +470,14 @@ class Executor(ABC):
         )
 
 
-def check_options(options: dict[str, Any]) -> dict[str, Any]:
-    """The options with their values checked."""
+def check_options(options: Options) -> Options:
+    """The options, once their values are checked."""
     for name, value in options.items():
         match name:
-            case "timeout":
-                options[name] = check_timeout(name, value)
+            case "timeout" | "grace":
+                check_timeout(name, value)
             case "on_cancel":
                 check_choice(name, value, ("kill", "soft", "wait", "abandon"))
-            case "grace":
-                options[name] = check_timeout(name, value)
             case "retries":
                 check_count(name, value, least=0)
             case "name":
@@ -492,7 +515,13 @@ def check_function(fn: Any, caller: str) -> None:
             f"{caller} expected a plain function, got coroutine {name}(...); "
             f"did you mean `await {name}(...)`, or {caller}(fn, arg) with a plain function?"
         )
-    if not callable(fn):
+    if callable(fn):
+        if inspect.iscoroutinefunction(getattr(fn, "__call__", None)):  # noqa: B004  # its kind
+            raise TypeError(
+                f"{caller} expected a plain function, got {name_of(fn)}, whose calls give "
+                "coroutines; await it itself, or pass the part of it that blocks"
+            )
+    else:
         shown = repr(fn)
         shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
         raise TypeError(
@@ -514,5 +543,3 @@ def usable_cores() -> int:
         return max(len(os.sched_getaffinity(0)), 1)
     except AttributeError:  # not on macOS and Windows
         return os.cpu_count() or 1
-
-

@@ -6,6 +6,7 @@ the pool belongs to none. Queueing and the number of workers are left to the poo
 """
 
 import asyncio
+import concurrent.futures
 import contextvars
 import logging
 import threading
@@ -14,7 +15,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from aioconc._internal import _hooks
-from aioconc.errors import TaskCancelled, WorkerExit
+from aioconc.errors import ExecutorClosed, TaskCancelled, WorkerExit
 from aioconc.executors._base import CallOptions, name_of
 from aioconc.executors._mailbox import mailbox_of
 from aioconc.worker._link import Cancelled, Link, set_link
@@ -34,7 +35,20 @@ class Job:
     # Rule 1: `_ticket` is taken once, by the worker that starts the job or by the one who
     #         withdraws it. list.pop is atomic, so neither needs a lock.
     # Rule 2: `finished` and `abandoned` change under the pool's lock only.
-    __slots__ = ("_ticket", "abandoned", "args", "finished", "fn", "kwargs", "label", "pool_name")
+    __slots__ = (
+        "_ticket",
+        "abandoned",
+        "args",
+        "data",
+        "error",
+        "finished",
+        "fn",
+        "future",
+        "kwargs",
+        "label",
+        "pool_name",
+        "value",
+    )
 
     def __init__(
         self, fn: Callable[..., Any], args: Any, kwargs: Mapping[str, Any], name: str | None
@@ -47,6 +61,12 @@ class Job:
         self.finished = False
         self.abandoned = False
         self.pool_name = ""
+        self.value: Any = None
+        self.error: BaseException | None = None
+        # Function and arguments in pickled form, where the worker shares no memory with us.
+        self.data: bytes | None = None
+        # What the pool underneath made of the job, where there is such a pool.
+        self.future: Future[Any] | None = None
 
     def claim(self) -> bool:
         """True for the one who gets the job."""
@@ -55,6 +75,13 @@ class Job:
         except IndexError:
             return False
         return True
+
+    def start(self) -> bool:
+        """Claim it for a worker, which must then run it."""
+        return self.claim()
+
+    def describe(self) -> tuple[str, str, int]:
+        return self.pool_name, self.label, 1
 
     def execute(self) -> bool | None:
         """Run it in this thread: did it end with a value? None: it was withdrawn before."""
@@ -80,14 +107,12 @@ class Call(Job, Link):
         "attempt",
         "context",
         "ended",
-        "error",
         "expired",
         "loop",
         "mailbox",
         "on_report",
         "reports",
         "tasks",
-        "value",
         "waiter",
     )
 
@@ -103,8 +128,6 @@ class Call(Job, Link):
         self.reports: threading.Semaphore | None = None
         self.tasks: set[asyncio.Future[Any]] | None = None
         self.attempt = 1
-        self.value: Any = None
-        self.error: BaseException | None = None
         # The outcome is here; set in the loop.
         self.ended = False
         # The time-out came first; set in the loop.
@@ -115,7 +138,7 @@ class Call(Job, Link):
     # -- in the worker's thread ---------------------------------------------------------------
 
     def execute(self) -> bool | None:
-        if not self.claim():
+        if not self.start():
             return None
         before = set_link(self)
         context, self.context = self.context, None
@@ -155,6 +178,10 @@ class Call(Job, Link):
 
     def ask(self) -> None:
         self.asked = True
+        if self.tasks:  # theirs is the loop's thread, which this may not be
+            self.mailbox.post(self.loop, self._cancel_tasks)
+
+    def _cancel_tasks(self) -> None:
         for task in tuple(self.tasks or ()):
             task.cancel()
 
@@ -165,9 +192,11 @@ class Call(Job, Link):
             return self.value
         self.error = None
         try:
-            raise error if isinstance(error, Exception) and not isinstance(
-                error, (StopIteration, StopAsyncIteration)
-            ) else contained(error, self.label)
+            if self.asked and isinstance(error, Cancelled):
+                raise ExecutorClosed(
+                    f"{self.pool_name} was closed with cancel=True while {self.label} ran"
+                ) from error
+            raise contained(error, self.label)
         finally:
             del error  # its traceback holds this frame
 
@@ -217,7 +246,8 @@ class Call(Job, Link):
                     answer.set_result(result)
                     return
                 task = asyncio.ensure_future(result, loop=self.loop)
-                self.tasks = self.tasks or set()
+                if self.tasks is None:
+                    self.tasks = set()
                 self.tasks.add(task)
                 task.add_done_callback(finish)
             except (KeyboardInterrupt, SystemExit) as error:
@@ -244,6 +274,12 @@ class Call(Job, Link):
             raise RuntimeError(
                 f"the event loop that awaited {self.label} is closed; nothing can be called in it"
             )
+        while not concurrent.futures.wait((answer,), timeout=1.0).done:
+            if self.loop.is_closed():  # it closed before it came to this letter
+                raise RuntimeError(
+                    f"the event loop that awaited {self.label} was closed before it called "
+                    f"{name_of(fn)}"
+                )
         return answer.result()
 
 
@@ -251,6 +287,7 @@ def contained(error: BaseException, label: str) -> Exception:
     """The `Exception` that stands for an error which must not be raised in a task as it is."""
     made: Exception
     if isinstance(error, (StopIteration, StopAsyncIteration)):
+        # Raised in a coroutine or an iterator they would mean something else.
         made = RuntimeError(f"{label} raised {type(error).__name__}")
     elif isinstance(error, (asyncio.CancelledError, Cancelled)):
         made = TaskCancelled(f"{label} raised {type(error).__name__} though nobody cancelled it")
@@ -284,5 +321,5 @@ def tell_cancelled(job: Call, executor: str, fate: str, reason: str) -> None:
             error=error,
         )
     if isinstance(error, Exception):
-        _log.info("%s was cancelled; then it failed with %r", job.label, error)
-    job.error = None
+        _log.warning("%s (%s) failed after it was given up", job.label, executor, exc_info=error)
+    job.error = job.value = None

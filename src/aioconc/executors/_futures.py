@@ -7,20 +7,26 @@ be killed one by one, since the pool underneath cannot.
 """
 
 import concurrent.futures
+import functools
+import inspect
 import itertools
 import logging
+import os
 import pickle
+import signal
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from aioconc._internal import _hooks
 from aioconc._internal._check import check_choice, check_count
 from aioconc.errors import ExecutorClosed, SerializationError, WorkerCrashed
 from aioconc.executors._base import CallOptions, Capabilities, Kind, usable_cores
 from aioconc.executors._call import Call, Job
+from aioconc.executors._futures_face import FuturesFace, at_exit, finish_all
 from aioconc.executors._pool import Pool
 from aioconc.executors._stream import StreamingExecutor
 from aioconc.executors._thread import THREADS
@@ -30,48 +36,6 @@ _log = logging.getLogger("aioconc.executors")
 _names = itertools.count(1)
 
 Factory = Callable[[], concurrent.futures.Executor]
-
-
-class _ProcessCall(Call):
-    """A call whose function and arguments are pickled before anything starts."""
-
-    __slots__ = ("data",)
-
-    def __init__(
-        self, fn: Callable[..., Any], args: Any, kwargs: Any, options: CallOptions
-    ) -> None:
-        super().__init__(fn, args, kwargs, options)
-        self.context = None
-        try:
-            self.data: bytes | None = dump((fn, args, kwargs))
-        except Exception as error:
-            raise SerializationError(
-                f"{self.label} or its arguments cannot be pickled: {type(error).__name__}: {error}",
-                where="args",
-                side="parent",
-            ) from error
-        del self.fn, self.args, self.kwargs
-
-    def settle(self, reply: Reply) -> bool:
-        """Unpack the worker's reply; never raises."""
-        good, data, text, frames = reply
-        try:
-            value = pickle.loads(data)
-        except BaseException as error:
-            where: Literal["result", "exception"] = "result" if good else "exception"
-            self.error = SerializationError(
-                f"the {where} of {self.label} cannot be unpickled: {type(error).__name__}: {error}",
-                where=where,
-                side="parent",
-            )
-            self.error.__cause__ = error
-            return False
-        if good:
-            self.value = value
-            return True
-        self.error = value
-        _attach(value, text, frames)
-        return False
 
 
 class RemoteTraceback(Exception):
@@ -85,15 +49,46 @@ class RemoteTraceback(Exception):
         return f'\n"""\n{self.text}"""'
 
 
-def _attach(error: BaseException, text: str, frames: Any) -> None:
-    error.__cause__ = RemoteTraceback(text)
+def pack(job: Job) -> None:
+    """Pickle what the job is made of, before it is submitted, so that a failure costs nothing."""
+    try:
+        job.data = dump((job.fn, job.args, job.kwargs))
+    except Exception as error:
+        raise SerializationError(
+            f"{job.label} or its arguments cannot be pickled: {type(error).__name__}: {error}",
+            where="args",
+            side="parent",
+        ) from error
+    del job.fn, job.args, job.kwargs
+
+
+def unpack(job: Job, reply: Reply) -> bool:
+    """Take the worker's reply apart; True for a value. Never raises."""
+    good, data, text, frames = reply
+    try:
+        value = pickle.loads(data)
+    except BaseException as error:
+        where: Literal["result", "exception"] = "result" if good else "exception"
+        job.error = SerializationError(
+            f"the {where} of {job.label} cannot be unpickled: {type(error).__name__}: {error}",
+            where=where,
+            side="parent",
+        )
+        job.error.__cause__ = error
+        return False
+    if good:
+        job.value = value
+        return True
+    job.error = value
+    value.__cause__ = RemoteTraceback(text)
     if frames is not None:
         try:
             from tblib import Traceback
 
-            error.__traceback__ = Traceback.from_dict(frames).as_traceback()
+            value.__traceback__ = Traceback.from_dict(frames).as_traceback()
         except Exception:
             _log.debug("the worker's traceback could not be rebuilt", exc_info=True)
+    return False
 
 
 class FuturesPool(Pool):
@@ -102,8 +97,9 @@ class FuturesPool(Pool):
     Submitting may start processes and closing waits for them; both would hold up the loop.
     """
 
-    # Rule 4: `executor` and `fresh` belong to the keeper thread alone.
-    # Rule 5: what arrives in `orders` after None is never looked at.
+    # Rule 4: `executor` belongs to the keeper thread. Others only put an executor into `broken`,
+    #         and the keeper makes a new one before the next job.
+    # Rule 5: what comes into `orders` after None is never looked at; None comes when all is over.
     replaces_abandoned = False
 
     def __init__(
@@ -117,27 +113,56 @@ class FuturesPool(Pool):
         super().__init__(kind, name or f"aioconc-futures-{next(_names)}", max_workers)
         self.executor = executor
         self.factory = factory
+        self.broken: concurrent.futures.Executor | None = None
         self.orders: SimpleQueue[Job | None] = SimpleQueue()
         self.keeper: threading.Thread | None = None
 
     def launch(self, job: Job) -> None:
-        if self.keeper is None:
-            with self.lock:
-                if self.keeper is None:
-                    self.keeper = threading.Thread(
-                        target=self._keep, name=f"{self.name} keeper", daemon=True
-                    )
-                    self.keeper.start()
-        self.orders.put(job)
-
-    def wind_up(self) -> None:
         with self.lock:
             if self.keeper is None:
+                _live.add(self)
                 self.keeper = threading.Thread(
                     target=self._keep, name=f"{self.name} keeper", daemon=True
                 )
                 self.keeper.start()
-        self.orders.put(None)
+        self.orders.put(job)
+
+    def withdraw(self, job: Job) -> bool:
+        if super().withdraw(job):
+            return True
+        future = job.future  # the pool underneath may be serving others and not have begun
+        if future is None or not future.cancel():
+            return False
+        job.error = None
+        with self.lock:
+            self.cancelled += 1
+        return True
+
+    def wind_up(self) -> None:
+        if self.keeper is None:
+            self.set_over()
+        else:
+            self.orders.put(None)
+
+    def force(self) -> None:
+        self.end_by_force()
+
+    def join_threads(self) -> None:
+        if self.keeper is not None and self.keeper is not threading.current_thread():
+            self.keeper.join()
+
+    def end_by_force(self) -> bool:
+        """Kill all workers, if they are ours and the pool can do it; False if not."""
+        executor: Any = self.executor
+        if self.factory is None or executor is None:
+            return False
+        if hasattr(executor, "kill_workers"):
+            executor.kill_workers()
+            return True
+        if "kill_workers" in inspect.signature(executor.shutdown).parameters:  # loky
+            executor.shutdown(wait=False, kill_workers=True)
+            return True
+        return False
 
     # -- in the keeper thread -----------------------------------------------------------------
 
@@ -146,41 +171,118 @@ class FuturesPool(Pool):
             try:
                 self._send(job)
             except BaseException as error:
-                self._fail(job, error)
+                self._failed(job, self.executor, error)
             del job
         if self.factory is not None and self.executor is not None:
-            self.executor.shutdown(wait=True)
+            # An abandoned call would hold up `shutdown`: its workers are killed, or, where that
+            # cannot be done, left to themselves.
+            patient = not self.abandoned or self.end_by_force()
+            self.executor.shutdown(wait=patient)
+            self.executor = None
+        _live.discard(self)
         self.set_over()
 
     def _send(self, job: Job) -> None:
-        assert isinstance(job, Call)
-        if self.executor is None:
-            assert self.factory is not None
-            self.executor = self.factory()
-            if not isinstance(self.executor, concurrent.futures.Executor):
-                made, self.executor = self.executor, None
-                raise TypeError(
-                    f"the factory of {self.kind} {self.name!r} must return a "
-                    f"concurrent.futures.Executor, got {made!r}"
-                )
+        if job.data is not None and not job.start():
+            self._proceed(self.finish(job, None))
+            return
+        data, job.data = job.data, None
+        fresh = self._renew()
+        try:
+            future = self._submit(job, data)
+        except RuntimeError:  # broken or shut down since the last job; this one has not started
+            if fresh or self.factory is None or _exiting:
+                raise
+            self.broken = self.executor
+            self._renew()
+            future = self._submit(job, data)
         executor = self.executor
-        if isinstance(job, _ProcessCall):
-            if not job.claim():
-                self._proceed(self.finish(job, None))
-                return
-            data, job.data = job.data, None
-            future = executor.submit(run_pickled, data, job.describe())
-        else:
-            future = executor.submit(job.execute)
+        job.future = future
         future.add_done_callback(lambda future: self._done(job, executor, future))
 
-    def _fail(self, job: Job, error: BaseException) -> None:
-        assert isinstance(job, Call)
+    def _submit(self, job: Job, data: bytes | None) -> "concurrent.futures.Future[Any]":
+        assert self.executor is not None
+        if data is None:
+            return self.executor.submit(job.execute)
+        return self.executor.submit(run_pickled, data, job.describe())
+
+    def _renew(self) -> bool:
+        """Make the executor if there is none or it is broken; True if it is a new one."""
+        factory = self.factory
+        if self.executor is not None and self.executor is self.broken and factory is not None:
+            self.executor.shutdown(wait=False)
+            self.executor = None
+        if self.executor is not None:
+            return False
+        assert factory is not None
+        made: Any = factory()
+        if not isinstance(made, concurrent.futures.Executor):
+            raise TypeError(
+                f"the factory of {self.kind} {self.name!r} must return a "
+                f"concurrent.futures.Executor, got {made!r}"
+            )
+        self.executor = made
+        _end_all_at_exit()  # after its module has arranged its own end, so that ours comes first
+        return True
+
+    # -- in whichever thread the executor completes a future -----------------------------------
+
+    def _done(self, job: Job, executor: Any, future: "concurrent.futures.Future[Any]") -> None:
+        if future.cancelled():  # by `withdraw`, or by somebody who shut the executor down
+            self._failed(job, executor, concurrent.futures.CancelledError())
+            return
+        error = future.exception()
+        if error is not None:
+            self._failed(job, executor, error)
+            return
+        reply = future.result()
+        good = unpack(job, reply) if isinstance(reply, tuple) else reply
+        follower = self.finish(job, good)
+        if good is not None:
+            job.post()
+        self._proceed(follower)
+
+    def _failed(self, job: Job, executor: Any, error: BaseException) -> None:
+        """The executor itself failed the job."""
         job.claim()
-        job.error = error
+        if isinstance(error, concurrent.futures.BrokenExecutor):
+            self.broken = executor
+            job.error = self._crashed(job, executor)
+        elif isinstance(error, (concurrent.futures.CancelledError, RuntimeError)):
+            job.error = ExecutorClosed(
+                f"{type(executor).__name__} under {self.kind} {self.name!r} does not run "
+                f"{job.label}: {str(error) or 'it was shut down'}"
+            )
+        else:
+            job.error = error
+        if job.error is not error:
+            job.error.__cause__ = error
         follower = self.finish(job, False)
         job.post()
         self._proceed(follower)
+
+    def _crashed(self, job: Job, executor: Any) -> WorkerCrashed:
+        dead: list[tuple[int, int]] = getattr(executor, "dead_workers", list)()
+        pid, exitcode = dead[0] if len(dead) == 1 else (None, None)
+        which = f"worker process {pid} died ({describe_exit(exitcode)})" if pid else "a worker died"
+        with self.lock:
+            others = len(self.running) - 1
+        remedy = (
+            ""
+            if self.factory is not None
+            else "; give FuturesExecutor a function that makes the executor, and it will make a "
+            "new one after a crash"
+        )
+        if _hooks.listeners:
+            _hooks.emit(
+                "worker.crashed", executor=self.name, name=job.label, pid=pid, exitcode=exitcode
+            )
+        return WorkerCrashed(
+            f"{which} while {job.label} was in flight; this kind of pool cannot tell which call "
+            f"it ran, and {others} other calls in flight failed with it{remedy}",
+            pid=pid,
+            exitcode=exitcode,
+        )
 
     def _proceed(self, follower: Job | None) -> None:
         if follower is not None:
@@ -188,39 +290,86 @@ class FuturesPool(Pool):
         else:
             self.check_over()
 
-    # -- in whichever thread the executor completes a future -----------------------------------
 
-    def _done(self, job: Call, executor: Any, future: "concurrent.futures.Future[Any]") -> None:
-        good: bool | None
+def describe_exit(exitcode: int | None) -> str:
+    """How a process ended, for people."""
+    if exitcode is not None and exitcode < 0:
         try:
-            reply = future.result()
-        except BaseException as error:
-            good = False
-            job.error = error
-        else:
-            good = job.settle(reply) if isinstance(job, _ProcessCall) else reply
-        follower = self.finish(job, good)
-        job.post()
-        self._proceed(follower)
+            return f"killed by {signal.Signals(-exitcode).name}"
+        except ValueError:
+            return f"killed by signal {-exitcode}"
+    return f"exit status {exitcode}"
+
+
+# Pools whose executor may have processes to end.
+_live: "weakref.WeakSet[FuturesPool]" = weakref.WeakSet()
+_exiting = False
+
+
+@functools.cache
+def _end_all_at_exit() -> None:
+    """Arrange that no worker holds up the end of the program."""
+    at_exit(_end_all)
+
+
+def _end_all() -> None:
+    global _exiting
+    finish_all()
+    _exiting = True
+    for pool in tuple(_live):
+        if pool.pid == os.getpid():  # a forked child leaves its parent's workers alone
+            pool.end_by_force()
 
 
 class FuturesExecutor(StreamingExecutor):
-    """Runs calls on any `concurrent.futures.Executor`.
+    """Runs calls on any `concurrent.futures.Executor`: processes, threads, loky, MPI, ...
+
+    Equals `await loop.run_in_executor(executor, ...)` with what that lacks: queued calls that
+    are cancelled vanish and never start; the fate of running ones is known; lambdas, closures and
+    `__main__` functions cross to processes; no argument, result or exception can break the pool;
+    and after a crash a new pool is made. What cannot be added is refused: no call can be killed
+    alone, so `on_cancel="kill"` and "soft" are not available.
+
+    When a worker process dies, such a pool loses every call that is in flight, not only the one
+    that ran there: up to `max_workers` calls fail with `WorkerCrashed`. Queued calls are not
+    touched, since they wait on this side.
+
+    Over threads everything works that `ThreadExecutor` can do. Over processes there are no
+    streams, no context variables and no way back from the worker: of `aioconc.worker` only
+    `info` works.
+
+    Args:
+        executor: an executor, which is the caller's to shut down, or a function that makes one,
+            which is called at the first call and after each crash; what it made is shut down
+            with this executor.
+        max_workers: most calls handed to the executor at a time, int >= 1; by default what the
+            executor says about itself, else the number of usable cores.
+        name: what it is called in events and logs.
+        by_reference: True if the workers share memory with this process, so that nothing needs
+            to be pickled; by default true for `ThreadPoolExecutor` and its subclasses only.
+
+    Raises:
+        TypeError: `executor` is neither.
+
+    Cancellation:
+        With `on_cancel="wait"` (the default) a cancelled call returns when its function has
+        ended. With "abandon" it returns at once, but keeps its worker busy until it ends.
 
     Example:
-        >>> import asyncio, concurrent.futures
+        >>> import asyncio
+        >>> from concurrent.futures import ThreadPoolExecutor
+        >>> from aioconc.executors import FuturesExecutor
         >>> async def main():
-        ...     async with FuturesExecutor(concurrent.futures.ThreadPoolExecutor) as pool:
+        ...     async with FuturesExecutor(ThreadPoolExecutor) as pool:
         ...         return await pool.run(abs, -1)
         >>> asyncio.run(main())
         1
     """
 
-    _refusals = {
+    _refusals: ClassVar[dict[str, str]] = {
         "kill": "the pool underneath cannot kill one call",
         "soft": "the pool underneath cannot kill one call",
     }
-    _pool: FuturesPool
 
     def __init__(
         self,
@@ -230,17 +379,22 @@ class FuturesExecutor(StreamingExecutor):
         name: str | None = None,
         by_reference: bool | None = None,
     ) -> None:
-        given = executor if isinstance(executor, concurrent.futures.Executor) else None
-        if given is None and not callable(executor):
+        given: concurrent.futures.Executor | None = None
+        factory: Factory | None = None
+        if isinstance(executor, concurrent.futures.Executor):
+            given = executor
+        elif callable(executor):
+            factory = executor
+        else:
             raise TypeError(
                 "FuturesExecutor expected a concurrent.futures.Executor or a function that makes "
                 f"one, got {executor!r}"
             )
-        factory: Any = None if given is not None else executor
         if by_reference is None:
             by_reference = _is_threads(executor)
         if max_workers is None:
-            max_workers = getattr(executor, "_max_workers", None) or usable_cores()
+            said = getattr(executor, "_max_workers", None)
+            max_workers = said if isinstance(said, int) and said > 0 else usable_cores()
         check_count("max_workers", max_workers)
         self.capabilities = (
             THREADS
@@ -249,7 +403,8 @@ class FuturesExecutor(StreamingExecutor):
         )
         self.kinds: tuple[Kind, ...] = ("io",) if by_reference else ("cpu",)
         self._options = CallOptions()
-        self._pool = FuturesPool(type(self).__name__, name, max_workers, given, factory)
+        self._feeder = FuturesPool(type(self).__name__, name, max_workers, given, factory)
+        self._futures = FuturesFace(self._feeder, None if by_reference else pack)
 
     @classmethod
     def over_processes(
@@ -259,6 +414,28 @@ class FuturesExecutor(StreamingExecutor):
         start: Literal["forkserver", "spawn"] | None = None,
         name: str | None = None,
     ) -> Self:
+        """An executor over a `ProcessPoolExecutor` of its own, made when it is first needed.
+
+        Its workers never import the main module of the program, so that a script needs no
+        `if __name__ == "__main__":` guard; functions of `__main__` are sent by value. They
+        ignore SIGINT, and are killed at interpreter exit if they are still at work. `offload_cpu`
+        uses one of these.
+
+        Args:
+            max_workers: processes, int >= 1; by default the number of usable cores.
+            start: how they start; by default "forkserver", and "spawn" on Windows. Never by
+                fork, which copies locks of other threads in any state.
+            name: what it is called in events and logs.
+
+        Example:
+            >>> import asyncio
+            >>> from aioconc.executors import FuturesExecutor
+            >>> async def main():
+            ...     async with FuturesExecutor.over_processes(1) as pool:
+            ...         return await pool.run(lambda: 6 * 7)
+            >>> asyncio.run(main())
+            42
+        """
         if start is None:
             start = "spawn" if sys.platform == "win32" else "forkserver"
         check_choice("start", start, ("forkserver", "spawn"))
@@ -271,19 +448,25 @@ class FuturesExecutor(StreamingExecutor):
 
         return cls(make, max_workers=workers, name=name)
 
+    @property
+    def _pool(self) -> Pool:
+        return self._feeder
+
     def _call(self, fn: Callable[..., Any], args: Any, kwargs: Any, options: CallOptions) -> Call:
-        kind = Call if self.capabilities.by_reference else _ProcessCall
-        call = kind(fn, args, kwargs, options)
-        call.pool_name = self._pool.kind
+        call = super()._call(fn, args, kwargs, options)
+        if not self.capabilities.by_reference:
+            pack(call)
+            call.context = None
         return call
 
     @property
     def futures(self) -> concurrent.futures.Executor:
-        raise NotImplementedError
+        """The same workers, behind the same queue, as a `concurrent.futures.Executor`."""
+        return self._futures
 
 
 def _is_threads(executor: Any) -> bool:
-    kind = executor if isinstance(executor, type) else type(executor)
+    kind: type = executor if isinstance(executor, type) else type(executor)
     return issubclass(kind, concurrent.futures.ThreadPoolExecutor) and not any(
         base.__name__ == "InterpreterPoolExecutor" for base in kind.__mro__
     )

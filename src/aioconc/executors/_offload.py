@@ -5,23 +5,30 @@ exit. `use` replaces them for one block and all tasks started in it. What execut
 them.
 """
 
-import asyncio
 import contextvars
 import os
 import threading
 from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import Any, Generic, ParamSpec, TypeVar
+from types import MappingProxyType, TracebackType
+from typing import Generic, ParamSpec, TypeVar, Unpack
 
 from aioconc._internal._check import check_choice
-from aioconc.executors._base import KINDS, Executor, Kind, check_function, check_options
+from aioconc.executors._base import (
+    KINDS,
+    Executor,
+    Kind,
+    Options,
+    check_function,
+    check_options,
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
 E = TypeVar("E", bound=Executor)
 
 _scoped: contextvars.ContextVar[Mapping[str, Executor]] = contextvars.ContextVar(
-    "aioconc_executors", default={}
+    "aioconc_executors",
+    default=MappingProxyType[str, Executor]({}),  # is frozen
 )
 _defaults: dict[str, Executor] = {}
 _lock = threading.Lock()
@@ -69,7 +76,7 @@ if hasattr(os, "register_at_fork"):
 class Offload:
     """Calls the default executor of one kind; `offload_io` and `offload_cpu` are two of these."""
 
-    def __init__(self, kind: Kind, options: dict[str, Any] | None = None, doc: str = "") -> None:
+    def __init__(self, kind: Kind, options: Options | None = None, doc: str = "") -> None:
         self._kind: Kind = kind
         self._options = options
         # The executor that the options were last checked against, and its view with them.
@@ -82,7 +89,7 @@ class Offload:
         check_function(fn, self.__name__)
         return await self.executor.run(fn, *args, **kwargs)
 
-    def options(self, **options: Any) -> "Offload":
+    def options(self, **options: Unpack[Options]) -> "Offload":
         """The same with other options, which `Executor.options` describes.
 
         Values are checked now; whether the executor in use can honour them, when it is called.
@@ -93,7 +100,8 @@ class Offload:
             >>> asyncio.run(offload_io.options(timeout=5)(pow, 2, 3))
             8
         """
-        return Offload(self._kind, {**(self._options or {}), **check_options(options)})
+        merged: Options = {**(self._options or {}), **check_options(options)}
+        return Offload(self._kind, merged)
 
     @property
     def executor(self) -> Executor:

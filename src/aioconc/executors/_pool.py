@@ -37,8 +37,9 @@ class Pool:
 
     # Pool life:  open -> closing -> over
     # Rule 1: everything below changes under `lock` only; workers and waiters are woken outside it.
-    # Rule 2: `queue` is empty or `len(running) >= max_workers` or the pool waits for a new worker.
-    # Rule 3: a job is in at most one of `queue`, `running`, `abandoned`.
+    # Rule 2: `queue` is empty or `len(running) >= max_workers`.
+    # Rule 3: an abandoned job is in `abandoned`, and stays in `running` iff it keeps its worker
+    #         from other jobs, that is, iff not `replaces_abandoned`.
 
     # Whether an abandoned job's place is given to a new worker.
     replaces_abandoned = True
@@ -56,6 +57,7 @@ class Pool:
         # Called once, when closing and nothing is queued, running or (still) working.
         self.on_over: list[Callable[[], object]] = []
         self.over = False
+        self._told = False
         self.completed = 0
         self.failed = 0
         self.cancelled = 0
@@ -71,8 +73,14 @@ class Pool:
         raise NotImplementedError
 
     def count_workers(self) -> int:
-        """Workers alive."""
+        """Workers alive; called with the lock."""
         return 0
+
+    def force(self) -> None:
+        """`aclose(timeout=...)` ran out: end what can be ended."""
+
+    def join_threads(self) -> None:
+        """After `over`: wait out the last steps of threads that have left their work."""
 
     # -- the life of a job --------------------------------------------------------------------
 
@@ -140,10 +148,9 @@ class Pool:
                 return False
             job.abandoned = True
             self.cancelled += 1
-            self.running.discard(job)
             self.abandoned.add(job)
-            if not self.replaces_abandoned:
-                self.running.add(job)
+            if self.replaces_abandoned:
+                self.running.discard(job)
             follower = self._next()
         _log.warning(
             "%s %r: %s was cancelled and abandoned; it runs on", self.kind, self.name, job.label
@@ -193,6 +200,12 @@ class Pool:
             busy = self.running - self.abandoned
             if busy or self.queue or self.over:
                 return
+            left = list(self.abandoned) if not self._told else []
+            self._told = True
+        for job in left:
+            _log.warning(
+                "%s %r is closed, but the abandoned %s runs on", self.kind, self.name, job.label
+            )
         self.wind_up()
 
     def set_over(self) -> None:
@@ -227,9 +240,12 @@ class Pool:
 class PoolExecutor(Executor):
     """The asyncio face over a `Pool`."""
 
-    _pool: Pool
+    @property
+    def _pool(self) -> Pool:
+        raise NotImplementedError
 
     async def run(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """As `Executor.run`."""
         check_function(fn, f"{type(self).__name__}.run")
         options = self._options
         attempt = 1
@@ -246,8 +262,6 @@ class PoolExecutor(Executor):
             else:
                 return result
 
-    run.__doc__ = Executor.run.__doc__
-
     def _call(self, fn: Callable[..., Any], args: Any, kwargs: Any, options: CallOptions) -> Call:
         """The call, not yet submitted."""
         call = Call(fn, args, kwargs, options)
@@ -258,9 +272,7 @@ class PoolExecutor(Executor):
         """Submit the call and see it to its end, whatever happens to this task."""
         self._pool.submit(call)
         timer = (
-            None
-            if options.timeout is None
-            else call.loop.call_later(options.timeout, call.expire)
+            None if options.timeout is None else call.loop.call_later(options.timeout, call.expire)
         )
         try:
             await call.waiter
@@ -312,12 +324,15 @@ class PoolExecutor(Executor):
 
     @property
     def max_workers(self) -> int:
+        """Most calls that run at the same time."""
         return self._pool.max_workers
 
     def statistics(self) -> ExecutorStatistics:
+        """The state at this moment, frozen."""
         return self._pool.statistics()
 
     async def aclose(self, *, cancel: bool = False, timeout: float | None = None) -> None:
+        """As `Executor.aclose`."""
         timeout = check_timeout("timeout", timeout)
         pool = self._pool
         loop = asyncio.get_running_loop()
@@ -343,15 +358,17 @@ class PoolExecutor(Executor):
         except TimeoutError:
             left = self._force()
             cancelled = await join(over)
+            pool.join_threads()
             if cancelled is None and left:
                 raise TimeoutError(
                     f"{pool.kind} {pool.name!r} was closed, but {left} of its calls had not ended "
-                    f"after {timeout} s and were abandoned"
+                    f"after {timeout} s and were given up"
                 ) from None
         except asyncio.CancelledError as error:
             cancelled = error
             pool.close(cancel=True)
             await join(over)
+        pool.join_threads()
         if cancelled is not None:
             try:
                 raise cancelled
@@ -359,10 +376,12 @@ class PoolExecutor(Executor):
                 del cancelled
 
     def close(self, *, cancel: bool = False) -> None:
+        """`aclose` for code outside a loop: blocks until all calls have ended."""
         over = threading.Event()
         self._pool.close(cancel=cancel)
         self._pool.when_over(over.set)
         over.wait()
+        self._pool.join_threads()
 
     def _force(self) -> int:
         """Drop and abandon all that is left; returns how many calls ran."""
@@ -377,7 +396,8 @@ class PoolExecutor(Executor):
                 job.refuse(
                     ExecutorClosed(
                         f"{pool.kind} {pool.name!r} was closed while {job.label} ran; "
-                        "it was abandoned"
+                        "it was given up"
                     )
                 )
+        pool.force()
         return left

@@ -5,13 +5,10 @@ end of the program. Each call sees the context variables of its caller. A runnin
 stopped from outside: a cancelled call is asked to stop and then waited for or abandoned.
 """
 
-import atexit
 import concurrent.futures
 import itertools
 import threading
-import weakref
-from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import ClassVar
 
 from aioconc._internal._check import check_count
 from aioconc.executors._base import (
@@ -21,13 +18,15 @@ from aioconc.executors._base import (
     usable_cores,
 )
 from aioconc.executors._call import Job
-from aioconc.executors._pool import Pool, PoolExecutor
+from aioconc.executors._futures_face import FuturesFace
+from aioconc.executors._pool import Pool
 from aioconc.executors._stream import StreamingExecutor
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
 _names = itertools.count(1)
+
+# Seconds after which an idle thread ends, so that a forgotten executor costs nothing for long;
+# as long as loky and others keep idle workers.
+_IDLE = 60.0
 
 THREADS = Capabilities(
     wait=True,
@@ -64,6 +63,7 @@ class ThreadPool(Pool):
         super().__init__(kind, name or f"aioconc-{next(_names)}", max_workers)
         self.idle: list[_Worker] = []
         self.workers: set[_Worker] = set()
+        self.ending: set[threading.Thread] = set()
         self._numbers = itertools.count(1)
 
     def count_workers(self) -> int:
@@ -102,10 +102,26 @@ class ThreadPool(Pool):
             self.idle.append(worker)
             return True
 
+    def retire(self, worker: _Worker) -> bool:
+        """The worker was idle for long: True if it may end, False if it was just taken."""
+        with self.lock:
+            if worker not in self.idle:
+                return False
+            self.idle.remove(worker)
+            return True
+
     def gone(self, worker: _Worker) -> None:
         with self.lock:
             self.workers.discard(worker)
+            if self.closing and worker.thread is not None:
+                self.ending.add(worker.thread)
         self.check_over()
+
+    def join_threads(self) -> None:
+        with self.lock:
+            ending, self.ending = self.ending, set()
+        for thread in ending - {threading.current_thread()}:
+            thread.join()
 
     def wind_up(self) -> None:
         with self.lock:
@@ -127,9 +143,9 @@ def _is_stuck(worker: _Worker, pool: ThreadPool) -> bool:
 def _work(pool: ThreadPool, worker: _Worker) -> None:
     """The life of one thread."""
     while True:
+        resting = False
         job = worker.job
         while job is not None:
-            worker.job = job
             good = job.execute()
             follower = pool.finish(job, good)
             surplus = job.abandoned
@@ -144,15 +160,15 @@ def _work(pool: ThreadPool, worker: _Worker) -> None:
                 job.post()
             job = follower
         if not resting:
-            pool.gone(worker)
-            return
-        worker.wake.acquire()
+            break
+        while not worker.wake.acquire(timeout=_IDLE) and not pool.retire(worker):
+            pass  # taken in the instant it gave up waiting: the wake-up is about to come
         if worker.job is None:
-            pool.gone(worker)
-            return
+            break
+    pool.gone(worker)
 
 
-class ThreadExecutor(StreamingExecutor, PoolExecutor):
+class ThreadExecutor(StreamingExecutor):
     """Runs calls in up to `max_workers` threads of its own.
 
     Equals `asyncio.to_thread` with a pool of one's own, whose cancelled calls have a known fate.
@@ -184,102 +200,24 @@ class ThreadExecutor(StreamingExecutor, PoolExecutor):
 
     capabilities = THREADS
     kinds: tuple[Kind, ...] = ("io",)
-    _refusals = {
+    _refusals: ClassVar[dict[str, str]] = {
         "kill": "no thread can be killed",
         "soft": "no thread can be killed after the grace, and asking comes with every word",
     }
-    _pool: ThreadPool
 
     def __init__(self, max_workers: int | None = None, *, name: str | None = None) -> None:
         if max_workers is None:
             max_workers = min(32, usable_cores() + 4)
         check_count("max_workers", max_workers)
         self._options = CallOptions()
-        self._pool = ThreadPool(type(self).__name__, name, max_workers)
-        self._futures = _ThreadFutures(self._pool)
+        self._threads = ThreadPool(type(self).__name__, name, max_workers)
+        self._futures = FuturesFace(self._threads)
+
+    @property
+    def _pool(self) -> Pool:
+        return self._threads
 
     @property
     def futures(self) -> concurrent.futures.Executor:
+        """The same threads as a `concurrent.futures.Executor`."""
         return self._futures
-
-
-class _FutureJob(Job):
-    """A job whose outcome goes to a `concurrent.futures.Future`."""
-
-    __slots__ = ("future", "outcome", "pool")
-
-    def __init__(self, pool: Pool, fn: Callable[..., Any], args: Any, kwargs: Any) -> None:
-        super().__init__(fn, args, kwargs, None)
-        self.pool = pool
-        self.future: concurrent.futures.Future[Any] = concurrent.futures.Future()
-        self.outcome: tuple[Any, BaseException | None] = (None, None)
-        self.future.add_done_callback(self._done)
-
-    def _done(self, future: "concurrent.futures.Future[Any]") -> None:
-        if future.cancelled():
-            self.pool.withdraw(self)
-
-    def execute(self) -> bool | None:
-        if not self.claim() or not self.future.set_running_or_notify_cancel():
-            return None
-        try:
-            self.outcome = (self.fn(*self.args, **self.kwargs), None)
-        except BaseException as error:
-            self.outcome = (None, error)
-            return False
-        else:
-            return True
-        finally:
-            del self.fn, self.args, self.kwargs
-
-    def post(self) -> None:
-        value, error = self.outcome
-        self.outcome = (None, None)
-        try:
-            if error is None:
-                self.future.set_result(value)
-            else:
-                self.future.set_exception(error)
-        finally:
-            del error
-
-    def refuse(self, error: Exception) -> None:
-        self.future.cancel()
-
-
-class _ThreadFutures(concurrent.futures.Executor):
-    """The `concurrent.futures` face of a `ThreadExecutor`."""
-
-    def __init__(self, pool: ThreadPool) -> None:
-        self._pool = pool
-
-    def submit(
-        self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
-    ) -> "concurrent.futures.Future[R]":
-        job = _FutureJob(self._pool, fn, args, kwargs)
-        job.pool_name = self._pool.kind
-        self._pool.submit(job)
-        _finish_at_exit(job.future)
-        return job.future
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        over = threading.Event()
-        self._pool.close(cancel=cancel_futures)
-        self._pool.when_over(over.set)
-        if wait:
-            over.wait()
-
-
-_unfinished: "weakref.WeakSet[concurrent.futures.Future[Any]]" = weakref.WeakSet()
-
-
-def _finish_at_exit(future: "concurrent.futures.Future[Any]") -> None:
-    """The threads are daemons, so what the standard library would finish is waited for here."""
-    _unfinished.add(future)
-    future.add_done_callback(_unfinished.discard)
-
-
-@atexit.register
-def _finish_all() -> None:
-    while pending := [future for future in tuple(_unfinished) if not future.done()]:
-        concurrent.futures.wait(pending)

@@ -36,20 +36,14 @@ def dump(value: Any) -> bytes:
     """
     try:
         data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
-        if b"__main__" not in data:
-            return data
-    except Exception as error:
-        first = error
-    else:
-        first = None
-    import cloudpickle
+    except Exception:
+        data = b""
+    if data and b"__main__" not in data:
+        return data
+    import cloudpickle  # type: ignore[import-untyped]  # it has no annotations
 
-    try:
-        return cloudpickle.dumps(value, pickle.HIGHEST_PROTOCOL)  # type: ignore[no-any-return]  # untyped
-    except Exception as second:
-        if first is not None:
-            second.__context__ = first
-        raise
+    by_value: bytes = cloudpickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    return by_value
 
 
 def quiet() -> None:
@@ -78,8 +72,7 @@ def run_pickled(data: bytes, description: tuple[str, str, int]) -> Reply:
             value = fn(*args, **kwargs)
         except BaseException as error:
             return _failed(error, error)
-        finally:
-            del fn, args, kwargs
+        del fn, args, kwargs
         try:
             return True, dump(value), "", None
         except BaseException as error:
@@ -165,5 +158,3 @@ def _stand_in(error: BaseException) -> RemoteError:
             made.add_note(note)
     made.add_note("the exception itself cannot be pickled; this error stands for it")
     return made
-
-

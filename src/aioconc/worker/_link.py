@@ -157,9 +157,7 @@ def check_cancelled() -> None:
 
 
 @overload
-def call_in_loop(
-    fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
-) -> R: ...
+def call_in_loop(fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
 @overload
 def call_in_loop(fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
 def call_in_loop(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:

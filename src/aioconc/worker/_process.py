@@ -7,11 +7,10 @@ here, so the workers do not need it. The processes are also remembered, so that 
 
 import multiprocessing
 import multiprocessing.context
-import signal
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
@@ -24,7 +23,7 @@ _lock = threading.Lock()
 
 
 @contextmanager
-def _main_kept_out() -> Iterator[None]:
+def _main_kept_out() -> Generator[None]:
     """While a process starts, let `__main__` look like one that needs no import.
 
     `multiprocessing.spawn` does not import a main module whose spec is named `__main__`, as
@@ -80,12 +79,8 @@ class WorkerPool(ProcessPoolExecutor):
             except (ValueError, AttributeError, OSError):
                 pass  # not started yet, or ended and closed already
 
-
-def describe_exit(exitcode: int) -> str:
-    """How a process ended, for people."""
-    if exitcode < 0:
-        try:
-            return f"killed by {signal.Signals(-exitcode).name}"
-        except ValueError:
-            return f"killed by signal {-exitcode}"
-    return f"exit status {exitcode}"
+    def dead_workers(self) -> list[tuple[int, int]]:
+        """Process id and exit status of every worker that ended badly."""
+        return [
+            (each.pid, each.exitcode) for each in tuple(self._made) if each.pid and each.exitcode
+        ]
