@@ -256,6 +256,8 @@ class RateLimiter:
     def give_back(self, cost: int = 1) -> None:
         """Return `cost` calls that were taken and will not be made; those who wait move up.
 
+        To be called at once: what has been refilled meanwhile would count twice.
+
         Args:
             cost: what was taken, 1 <= cost <= burst.
 
@@ -363,9 +365,7 @@ class RateLimiter:
         self._loop = loop
         return loop
 
-    def _leave_loop(
-        self, old: asyncio.AbstractEventLoop, new: asyncio.AbstractEventLoop
-    ) -> None:
+    def _leave_loop(self, old: asyncio.AbstractEventLoop, new: asyncio.AbstractEventLoop) -> None:
         if old.is_running() or (self._waiters and not old.is_closed()):
             raise RuntimeError(
                 f"{self!r} is in use by another event loop; make one limiter for each loop, "
@@ -393,6 +393,4 @@ class RateLimiter:
         now = self.statistics()
         waiting = f", {now.waiting} waiting" if now.waiting else ""
         paused = f", paused for {now.paused_for:.3g} s" if now.paused_for else ""
-        return (
-            f"<RateLimiter {self._rate:g} per {self._per:g} s, burst {self._burst}{waiting}{paused}>"
-        )
+        return f"<RateLimiter {self._rate:g} per {self._per:g} s, burst {self._burst}{waiting}{paused}>"
