@@ -128,10 +128,20 @@ def _nothing_outlives_the_test(
     with leaks.asyncio_errors(loop_errors):
         yield
         gc.collect()
-    left = before.what_is_new(allowed=allowed)
-    left += [f"asyncio reported: {each}" for each in loop_errors]
-    if left:
-        pytest.fail("the test left something behind:\n  " + "\n  ".join(left), pytrace=False)
+    if left := before.what_is_new(allowed=allowed):
+        lines = "\n  ".join(left)
+        pytest.fail(
+            f"the test left something behind:\n  {lines}\n"
+            "End it; what must stay by design is named in @pytest.mark.may_leave",
+            pytrace=False,
+        )
+    if loop_errors:
+        lines = "\n  ".join(loop_errors)
+        pytest.fail(
+            f"asyncio reported errors during the test:\n  {lines}\n"
+            "A test that provokes them takes the fixture `loop_errors`, checks and clears it",
+            pytrace=False,
+        )
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 import aioconc
+from aioconc.errors import MissingExtra
 
 # Command -> the module whose `main(argv) -> exit status` runs it, and its line in the help.
 _COMMANDS = {
@@ -17,10 +18,13 @@ _COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit status, 2 for a wrong command line.
+    """Run one command; returns its exit status.
 
     Args:
         argv: the words after the program's name; by default those of this process.
+
+    Returns:
+        What the command returns; 2 for a wrong command line, 1 if a package is not installed.
 
     Example:
         >>> main(["--version"])
@@ -37,7 +41,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         case [command, *rest] if command in _COMMANDS:
             module, _ = _COMMANDS[command]
-            status: int = import_module(module).main(rest)
+            try:
+                status: int = import_module(module).main(rest)
+            except MissingExtra as error:
+                print(f"aioconc {command}: {error}", file=sys.stderr)
+                return 1
             return status
         case [word, *_]:
             known = ", ".join(_COMMANDS)

@@ -1,0 +1,159 @@
+"""What type checkers infer for users. Checked by mypy and pyright, never run.
+
+Every `assert_type` is exact: an `Any` that slips into a signature makes it fail.
+"""
+
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Executor as StandardExecutor
+from typing import assert_type
+
+import aioconc
+from aioconc import (
+    CancelScope,
+    RateLimiter,
+    TaskGroup,
+    TaskHandle,
+    ThreadExecutor,
+    backoff,
+    fail_after,
+    gather_limited,
+    map_limited,
+    move_on_after,
+    offload_cpu,
+    offload_io,
+    race,
+    run,
+    shielded,
+    use,
+)
+from aioconc.executors import Executor, FuturesExecutor
+from aioconc.flow import MapRun
+
+
+class Page:
+    url: str
+
+
+async def fetch(url: str) -> Page:
+    raise NotImplementedError
+
+
+def parse(html: str, depth: int = 1, *, strict: bool = False) -> list[int]:
+    raise NotImplementedError
+
+
+def pages(n: int) -> Iterator[Page]:
+    raise NotImplementedError
+
+
+async def urls() -> AsyncIterator[str]:
+    yield ""
+
+
+async def check_gather_limited() -> None:
+    assert_type(await gather_limited(fetch("a"), fetch("b"), limit=2), list[Page])
+    assert_type(await gather_limited((fetch(u) for u in ["a"]), limit=2), list[Page])
+    assert_type(await gather_limited([fetch("a")], limit=2), list[Page])
+    assert_type(await gather_limited((fetch(u) async for u in urls()), limit=2), list[Page])
+    assert_type(
+        await gather_limited(fetch("a"), fetch("b"), limit=2, return_exceptions=True),
+        list[Page | BaseException],
+    )
+    assert_type(
+        await gather_limited([fetch("a")], limit=2, return_exceptions=True),
+        list[Page | BaseException],
+    )
+
+
+async def check_map_limited() -> None:
+    assert_type(map_limited(fetch, ["a"], limit=3), MapRun[Page])
+    assert_type(await map_limited(fetch, ["a"], limit=3), list[Page])
+    assert_type(await map_limited(fetch, urls(), limit=3, ordered=False), list[Page])
+    async with map_limited(fetch, urls(), limit=3) as results:
+        async for page in results:
+            assert_type(page, Page)
+    await map_limited(
+        fetch,
+        ["a"],
+        limit=3,
+        on_error="skip",
+        timeout=1.5,
+        retry=backoff(3, on=OSError),
+        rate=RateLimiter(10, burst=3),
+        key=lambda url: url.split("/")[2],
+        limit_per_key=2,
+        buffer=10,
+    )
+    run_of_it = map_limited(fetch, ["a"], limit=3)
+    run_of_it.limit = 5
+
+
+async def check_race() -> None:
+    assert_type(await race(lambda: fetch("a"), lambda: fetch("b")), list[Page])
+    assert_type(await race(lambda: fetch("a"), lambda: fetch("b"), want=2), list[Page])
+
+
+async def check_offload() -> None:
+    assert_type(await offload_cpu(parse, "<p>"), list[int])
+    assert_type(await offload_cpu(parse, "<p>", 2, strict=True), list[int])
+    assert_type(await offload_io(parse, "<p>", depth=2), list[int])
+    assert_type(await offload_io(lambda: 7), int)
+    assert_type(await offload_cpu.options(timeout=5)(parse, "<p>"), list[int])
+    assert_type(
+        await offload_io.options(on_cancel="abandon", name="parse")(parse, "<p>", strict=True),
+        list[int],
+    )
+
+
+async def check_executors(standard: StandardExecutor) -> None:
+    async with ThreadExecutor(max_workers=3) as pool:
+        assert_type(pool, ThreadExecutor)
+        assert_type(pool.options(timeout=1), ThreadExecutor)
+        assert_type(await pool.run(parse, "<p>", strict=True), list[int])
+        assert_type(await pool.map(parse, ["<p>"]), list[list[int]])
+        assert_type(pool.futures, StandardExecutor)
+        async with pool.stream(pages, 3) as stream:
+            async for page in stream:
+                assert_type(page, Page)
+    async with use(FuturesExecutor(standard)) as other:
+        assert_type(other, FuturesExecutor)
+    anything: Executor = pool
+    assert_type(await anything.run(parse, "<p>"), list[int])
+
+
+async def check_groups() -> None:
+    async with TaskGroup(limit=3, timeout=5, name="pages") as group:
+        assert_type(group, TaskGroup)
+        assert_type(group.start_soon(fetch, "a"), TaskHandle[Page])
+        assert_type(await group.spawn(fetch, "a"), TaskHandle[Page])
+        assert_type(group.start_background(fetch, "a"), TaskHandle[Page])
+        assert_type(await group.start_soon(fetch, "a"), Page)
+        assert_type(group.start_soon(fetch, "a").result(), Page)
+        assert_type(await group.create_task(fetch("a")), Page)
+        assert_type(group.scope, CancelScope)
+
+
+async def check_scopes() -> None:
+    with move_on_after(1) as scope:
+        assert_type(scope, CancelScope)
+    with fail_after(1.5) as scope:
+        assert_type(scope.deadline, float)
+        assert_type(scope.cancel_called, bool)
+    assert_type(await shielded(fetch("a"), grace=1), Page)
+
+
+async def main() -> int:
+    return 0
+
+
+def check_run() -> None:
+    assert_type(run(main), int)
+    assert_type(run(lambda: fetch("a")), Page)
+
+
+def check_errors(error: aioconc.WorkerCrashed, other: aioconc.SerializationError) -> None:
+    assert_type(error.pid, int | None)
+    assert_type(error.signal, int | None)
+    assert_type(error.attempt, int)
+    caught: aioconc.AioconcError = other
+    assert isinstance(caught, Exception)

@@ -1,0 +1,70 @@
+"""Wrong uses that a type checker must refuse. Never run.
+
+Each line that ends in `# error` is refused by mypy and by pyright, and no other line is.
+"""
+
+from aioconc import (
+    TaskGroup,
+    ThreadExecutor,
+    gather_limited,
+    map_limited,
+    offload_cpu,
+    offload_io,
+    race,
+    run,
+)
+
+
+async def fetch(url: str) -> bytes:
+    raise NotImplementedError
+
+
+def parse(html: str, depth: int = 1, *, strict: bool = False) -> list[int]:
+    raise NotImplementedError
+
+
+async def many() -> None:
+    await gather_limited(fetch("a"), fetch("b"))  # error
+    await gather_limited([fetch("a")])  # error
+    await gather_limited([fetch], limit=2)  # error
+    await gather_limited(fetch("a"), limit="2")  # error
+    await map_limited(fetch, ["a"])  # error
+    await map_limited(fetch, [1], limit=2)  # error
+    await map_limited(parse, ["a"], limit=2)  # error
+    await map_limited(fetch("a"), ["a"], limit=2)  # error
+    await map_limited(fetch, ["a"], limit=2, on_error="ignore")  # error
+    await map_limited(fetch, ["a"], limit=2, isolate=True)  # error
+    await race(fetch("a"))  # error
+    await race(lambda: parse("a"))  # error
+
+
+async def offloads() -> None:
+    await offload_cpu(parse)  # error
+    await offload_cpu(parse, 1)  # error
+    await offload_cpu(parse, "<p>", "2")  # error
+    await offload_cpu(parse, "<p>", strickt=True)  # error
+    await offload_cpu(parse("<p>"))  # error
+    await offload_cpu(parse, "<p>", timeout=5)  # error
+    await offload_cpu.options(timeout="5")(parse, "<p>")  # error
+    await offload_cpu.options(time_out=5)(parse, "<p>")  # error
+    await offload_io.options(on_cancel="maybe")(parse, "<p>")  # error
+    wrong: str = await offload_io(parse, "<p>")  # error
+    async with ThreadExecutor() as pool:
+        await pool.run(parse, 1)  # error
+        await pool.map(parse, [1])  # error
+        pool.options(limit=3)  # error
+
+
+async def groups() -> None:
+    async with TaskGroup(limit="3") as group:  # error
+        group.start_soon(fetch, 1)  # error
+        group.start_soon(fetch)  # error
+        group.start_soon(fetch("a"))  # error
+        group.start_soon(parse, "<p>")  # error
+        await group.spawn(fetch, 1)  # error
+        wrong: str = group.start_soon(fetch, "a").result()  # error
+
+
+def programs() -> None:
+    run(groups())  # error
+    run(parse)  # error
