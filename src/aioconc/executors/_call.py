@@ -47,6 +47,7 @@ class Job:
         "kwargs",
         "label",
         "pool_name",
+        "refusal",
         "value",
     )
 
@@ -63,6 +64,8 @@ class Job:
         self.pool_name = ""
         self.value: Any = None
         self.error: BaseException | None = None
+        # The pool gave it up; whatever its worker says afterwards is too late.
+        self.refusal: Exception | None = None
         # Function and arguments in pickled form, where the worker shares no memory with us.
         self.data: bytes | None = None
         # What the pool underneath made of the job, where there is such a pool.
@@ -159,7 +162,7 @@ class Call(Job, Link):
             _log.debug("the loop that awaited %s is closed; its outcome is dropped", self.label)
 
     def refuse(self, error: Exception) -> None:
-        self.error = error
+        self.refusal = error
         self.post()
 
     # -- in the loop --------------------------------------------------------------------------
@@ -187,10 +190,10 @@ class Call(Job, Link):
 
     def take(self) -> Any:
         """The value, or raise the error."""
-        error = self.error
+        error = self.refusal or self.error
         if error is None:
             return self.value
-        self.error = None
+        self.refusal = self.error = None
         try:
             if self.asked and isinstance(error, Cancelled):
                 raise ExecutorClosed(

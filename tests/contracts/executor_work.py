@@ -1,0 +1,110 @@
+"""Functions for the executor tests to run in workers; imports little, so that workers load fast."""
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+
+def add(a: int, b: int = 0) -> int:
+    return a + b
+
+
+def hold(gate: str) -> str:
+    """Say that it runs, then wait to be let go."""
+    Path(gate + ".started").touch()
+    while not Path(gate + ".go").exists():
+        time.sleep(0.002)
+    Path(gate + ".ended").touch()
+    return gate
+
+
+def touch(path: str) -> None:
+    Path(path).touch()
+
+
+class Refused(Exception):
+    """Pickles as any exception."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class Unruly(Exception):
+    """Pickles, but cannot be unpickled: the flaw of many real exceptions."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(f"{first} and {second}")
+
+
+class Odd(BaseException):
+    """Not an `Exception`."""
+
+
+def raise_refused() -> None:
+    error = Refused(7)
+    error.add_note("a note")
+    raise error
+
+
+def raise_group() -> None:
+    group = ExceptionGroup("several", [ValueError(1), ExceptionGroup("inner", [Refused(2)])])
+    group.add_note("of the group")
+    raise group
+
+
+def raise_unruly_group() -> None:
+    raise ExceptionGroup("several", [ValueError(1), Unruly("a", "b")])
+
+
+def raise_this(name: str) -> None:
+    match name:
+        case "StopIteration":
+            raise StopIteration(1)
+        case "StopAsyncIteration":
+            raise StopAsyncIteration
+        case "SystemExit":
+            raise SystemExit(3)
+        case "KeyboardInterrupt":
+            raise KeyboardInterrupt
+        case "GeneratorExit":
+            raise GeneratorExit
+        case "CancelledError":
+            raise asyncio.CancelledError("mine")
+        case "Odd":
+            raise Odd("strange")
+        case "TimeoutError":
+            raise TimeoutError("of the function")
+        case "Unruly":
+            raise Unruly("a", "b")
+        case _:
+            raise AssertionError(name)
+
+
+class NoReturn:
+    """Can be pickled, but not unpickled in the process that `where` says."""
+
+    def __init__(self, where: int | None = None) -> None:
+        self.where = where
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_explode, (self.where,))
+
+
+def _explode(where: int | None) -> Any:
+    import os
+
+    if where is None or where == os.getpid():
+        raise ValueError("cannot be made here")
+    return NoReturn(where)
+
+
+def make_unpicklable() -> Any:
+    import threading
+
+    return threading.Lock()
+
+
+def make_no_return(where: int) -> NoReturn:
+    return NoReturn(where)

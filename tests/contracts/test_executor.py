@@ -1,0 +1,892 @@
+"""What every executor promises, asked of each of them in every configuration.
+
+A new executor is registered in `CONFIGURATIONS`. Tests read `capabilities`: what is declared must
+work, and what is not must be refused when it is asked for.
+"""
+
+import asyncio
+import concurrent.futures
+import contextvars
+import functools
+import itertools
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from aioconc import worker
+from aioconc._internal import _hooks
+from aioconc.errors import (
+    ExecutorClosed,
+    RemoteError,
+    SerializationError,
+    TaskCancelled,
+    UnsupportedOption,
+    WorkerExit,
+)
+from aioconc.executors import (
+    Executor,
+    Fate,
+    FuturesExecutor,
+    InlineExecutor,
+    ThreadExecutor,
+)
+from tests.contracts import executor_work as work
+
+loky = pytest.importorskip("loky")
+
+WORKERS = 2
+
+
+def _plain_processes(method: str) -> concurrent.futures.Executor:
+    return concurrent.futures.ProcessPoolExecutor(
+        WORKERS, mp_context=multiprocessing.get_context(method)
+    )
+
+
+CONFIGURATIONS: dict[str, Callable[[], Executor]] = {
+    "inline": InlineExecutor,
+    "thread": lambda: ThreadExecutor(WORKERS),
+    "futures-threads": lambda: FuturesExecutor(
+        functools.partial(concurrent.futures.ThreadPoolExecutor, WORKERS),
+        max_workers=WORKERS,
+        by_reference=True,
+    ),
+    "forkserver": lambda: FuturesExecutor.over_processes(WORKERS, start="forkserver"),
+    "spawn": lambda: FuturesExecutor.over_processes(WORKERS, start="spawn"),
+    "plain-forkserver": lambda: FuturesExecutor(
+        functools.partial(_plain_processes, "forkserver"), max_workers=WORKERS
+    ),
+    "plain-spawn": lambda: FuturesExecutor(
+        functools.partial(_plain_processes, "spawn"), max_workers=WORKERS
+    ),
+    "loky": lambda: FuturesExecutor(
+        functools.partial(loky.ProcessPoolExecutor, WORKERS), max_workers=WORKERS
+    ),
+    "loky-reusable": lambda: FuturesExecutor(
+        functools.partial(loky.get_reusable_executor, WORKERS), max_workers=WORKERS
+    ),
+}
+CHEAP = ("inline", "thread", "futures-threads")
+BY_DEFAULT = (*CHEAP, "forkserver")
+
+
+def _parameters(fast: tuple[str, ...]) -> list[Any]:
+    return [
+        pytest.param(name, marks=[] if name in fast else [pytest.mark.slow])
+        for name in CONFIGURATIONS
+    ]
+
+
+@pytest.fixture(scope="session")
+def shared_pools() -> Iterator[Callable[[str], Executor]]:
+    """One pool of processes of each kind for all tests: pools belong to no loop."""
+    pools: dict[str, Executor] = {}
+
+    def get(name: str) -> Executor:
+        if name not in pools:
+            pools[name] = CONFIGURATIONS[name]()
+            asyncio.run(_warm_up(pools[name]))
+        return pools[name]
+
+    yield get
+    for pool in pools.values():
+        pool.close()
+
+
+async def _warm_up(pool: Executor) -> None:
+    """Have every worker started, so that no test sees them come."""
+    for _ in range(5):
+        await asyncio.gather(*(pool.run(time.sleep, 0.05) for _ in range(WORKERS)))
+
+
+@pytest.fixture(scope="session", params=_parameters(BY_DEFAULT))
+def kept(request: pytest.FixtureRequest, shared_pools: Callable[[str], Executor]) -> Any:
+    """The name, and for processes the shared pool, started before the test is watched."""
+    name = request.param
+    return name, None if name in CHEAP else shared_pools(name)
+
+
+@pytest.fixture
+async def pool(kept: Any) -> AsyncIterator[Executor]:
+    """An executor of each kind, ready to be used, idle afterwards."""
+    name, shared = kept
+    executor: Executor = shared or CONFIGURATIONS[name]()
+    yield executor
+    if shared is None:
+        await executor.aclose()
+    else:
+        await until(lambda: not executor.statistics().busy)
+        now = executor.statistics()
+        assert (now.busy, now.queued, now.abandoned) == (0, 0, 0)
+
+
+@pytest.fixture(params=_parameters(CHEAP))
+def new(request: pytest.FixtureRequest) -> Callable[[], Executor]:
+    """Makes executors that the test closes itself."""
+    return CONFIGURATIONS[request.param]
+
+
+@pytest.fixture
+def events() -> Iterator[list[tuple[str, dict[str, Any]]]]:
+    """What the hooks tell during the test."""
+    heard: list[tuple[str, dict[str, Any]]] = []
+    end = _hooks.subscribe(lambda name, fields: heard.append((name, fields)))
+    yield heard
+    end()
+
+
+class Gate:
+    """Holds calls of `executor_work.hold` in whatever thread or process they run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+
+    async def started(self) -> None:
+        await until(Path(self.path + ".started").exists)
+
+    def has_started(self) -> bool:
+        return Path(self.path + ".started").exists()
+
+    def has_ended(self) -> bool:
+        return Path(self.path + ".ended").exists()
+
+    def open(self) -> None:
+        Path(self.path + ".go").touch()
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Callable[[str], Gate]:
+    return lambda name: Gate(tmp_path / name)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
+def skip_inline(pool: Executor) -> None:
+    if isinstance(pool, InlineExecutor):
+        pytest.skip("its calls stop the loop, so nothing can happen to them meanwhile")
+
+
+def fates(events: list[tuple[str, dict[str, Any]]]) -> list[str]:
+    return [fields["fate"] for name, fields in events if name == "call.cancelled"]
+
+
+# -- values and errors ---------------------------------------------------------------------------
+
+
+async def test_run_returns_the_result(pool: Executor) -> None:
+    """Positional and keyword arguments arrive and the result comes back."""
+    assert await pool.run(work.add, 1, b=2) == 3
+
+
+async def test_closures_and_lambdas_run(pool: Executor) -> None:
+    """A function that no import can find runs all the same."""
+    assert pool.capabilities.closures
+    factor = 7
+
+    def local(x: int) -> int:
+        return x * factor
+
+    assert await pool.run(local, 6) == 42
+    assert await pool.run(lambda x: [x, factor], 1) == [1, 7]
+
+
+async def test_an_exception_arrives_with_its_notes_and_traceback(pool: Executor) -> None:
+    """Type, attributes, notes and the worker's frames of an exception arrive."""
+    with pytest.raises(work.Refused) as caught:
+        await pool.run(work.raise_refused)
+    error = caught.value
+    assert error.code == 7
+    assert error.__notes__ == ["a note"]
+    frames = "".join(str(each) for each in caught.traceback)
+    assert "raise_refused" in frames + str(error.__cause__)
+    if not pool.capabilities.by_reference:
+        assert "raise_refused" in str(error.__cause__)
+
+
+async def test_an_exception_group_arrives_whole(pool: Executor) -> None:
+    """Structure, leaves and notes of a group are the same here as there."""
+    with pytest.raises(ExceptionGroup) as caught:
+        await pool.run(work.raise_group)
+    group = caught.value
+    assert group.message == "several"
+    assert group.__notes__ == ["of the group"]
+    assert repr(group.exceptions[0]) == "ValueError(1)"
+    inner = group.exceptions[1]
+    assert isinstance(inner, ExceptionGroup)
+    assert isinstance(inner.exceptions[0], work.Refused)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("StopIteration", RuntimeError),
+        ("StopAsyncIteration", RuntimeError),
+        ("SystemExit", WorkerExit),
+        ("KeyboardInterrupt", WorkerExit),
+        ("GeneratorExit", WorkerExit),
+        ("Odd", WorkerExit),
+        ("CancelledError", TaskCancelled),
+        ("TimeoutError", TimeoutError),
+    ],
+)
+async def test_no_exception_of_a_function_harms_the_loop(
+    pool: Executor, name: str, expected: type[Exception]
+) -> None:
+    """What would end a program, a task or an iterator becomes an ordinary error of the call."""
+    with pytest.raises(expected) as caught:
+        await pool.run(work.raise_this, name)
+    if name != "TimeoutError":
+        assert type(caught.value.__cause__).__name__ == name
+    if name == "SystemExit":
+        assert caught.value.code == 3  # type: ignore[attr-defined]
+    assert await pool.run(work.add, 1, 1) == 2
+
+
+async def test_an_exception_that_cannot_be_unpickled_is_stood_for(pool: Executor) -> None:
+    """Such an exception becomes a RemoteError that names it, and the pool lives on."""
+    expected = work.Unruly if pool.capabilities.by_reference else RemoteError
+    with pytest.raises(expected, match="a and b") as caught:
+        await pool.run(work.raise_this, "Unruly")
+    if isinstance(caught.value, RemoteError):
+        assert caught.value.type_name.endswith("executor_work.Unruly")
+        assert "raise_this" in caught.value.traceback_text
+    assert await pool.run(work.add, 1, 1) == 2
+
+
+async def test_a_group_keeps_the_leaves_that_can_travel(pool: Executor) -> None:
+    """Only the leaf that cannot be unpickled is replaced."""
+    with pytest.raises(ExceptionGroup) as caught:
+        await pool.run(work.raise_unruly_group)
+    assert isinstance(caught.value.exceptions[0], ValueError)
+    other = work.Unruly if pool.capabilities.by_reference else RemoteError
+    assert isinstance(caught.value.exceptions[1], other)
+
+
+async def test_a_value_that_cannot_cross_costs_one_call(pool: Executor) -> None:
+    """Each of the four ways to fail names where and on which side, and the pool lives on."""
+    if pool.capabilities.by_reference:
+        lock = threading.Lock()
+        assert await pool.run(lambda x: x, lock) is lock
+        return
+    here = os.getpid()
+    cases: list[tuple[Callable[..., Any], tuple[Any, ...], str, str]] = [
+        (work.add, (threading.Lock(),), "args", "parent"),
+        (work.add, (work.NoReturn(),), "args", "worker"),
+        (work.make_unpicklable, (), "result", "worker"),
+        (work.make_no_return, (here,), "result", "parent"),
+    ]
+    for fn, args, where, side in cases:
+        before = pool.statistics()
+        with pytest.raises(SerializationError, match=fn.__name__) as caught:
+            await pool.run(fn, *args)
+        assert (caught.value.where, caught.value.side) == (where, side)
+        if side == "parent" and where == "args":
+            assert pool.statistics() == before
+    assert await pool.run(work.add, 1, 1) == 2
+
+
+async def test_an_unfit_function_is_refused(pool: Executor) -> None:
+    """A coroutine, a coroutine function or a result in place of a function: say what was meant."""
+
+    async def fetch() -> None: ...
+
+    before = pool.statistics()
+    run: Any = pool.run
+    with pytest.raises(TypeError, match="got the async function .*fetch; await"):
+        await run(fetch)
+    with pytest.raises(TypeError, match=r"got coroutine .*fetch.*did you mean `await"):
+        await run(fetch())
+    with pytest.raises(TypeError, match=r"got 42; did you mean .*\.run\(fn, arg\)"):
+        await run(42)
+    assert pool.statistics() == before
+
+
+# -- limits and cancellation -----------------------------------------------------------------
+
+
+async def test_no_more_run_than_there_are_workers(
+    pool: Executor, gate: Callable[[str], Gate]
+) -> None:
+    """The calls beyond `max_workers` wait, and start in order of arrival."""
+    skip_inline(pool)
+    gates = [gate(str(number)) for number in range(4)]
+    calls = [asyncio.ensure_future(pool.run(work.hold, each.path)) for each in gates]
+    await gates[0].started()
+    await gates[1].started()
+    now = pool.statistics()
+    assert (now.max_workers, now.busy, now.queued) == (2, 2, 2)
+    assert repr(pool).endswith("Executor 2/2 busy, 2 queued>")
+    gates[1].open()
+    await gates[2].started()
+    assert not gates[3].has_started()
+    for each in gates:
+        each.open()
+    assert await asyncio.gather(*calls) == [each.path for each in gates]
+
+
+async def test_a_cancelled_queued_call_never_starts(
+    pool: Executor, gate: Callable[[str], Gate], events: list[Any]
+) -> None:
+    """It leaves the queue at once, and its fate is told."""
+    skip_inline(pool)
+    holding = [gate("a"), gate("b")]
+    held = [asyncio.ensure_future(pool.run(work.hold, each.path)) for each in holding]
+    for each in holding:
+        await each.started()
+    third = gate("c")
+    queued = asyncio.ensure_future(pool.run(work.hold, third.path))
+    await asyncio.sleep(0)
+    assert pool.statistics().queued == 1
+    queued.cancel("enough")
+    with pytest.raises(asyncio.CancelledError, match="enough"):
+        await queued
+    assert pool.statistics().queued == 0
+    assert fates(events) == [Fate.NOT_STARTED]
+    for each in holding:
+        each.open()
+    await asyncio.gather(*held)
+    assert await pool.run(work.add, 1, 1) == 2
+    assert not third.has_started()
+
+
+async def test_a_call_cancelled_before_its_first_step_never_starts(pool: Executor) -> None:
+    """A task cancelled before it ran makes no call."""
+    task = asyncio.ensure_future(pool.run(work.add, 1, 1))
+    before = pool.statistics().completed
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert pool.statistics().completed == before
+
+
+async def test_wait_returns_when_the_function_has_ended(
+    pool: Executor, gate: Callable[[str], Gate], events: list[Any]
+) -> None:
+    """Cancelled with "wait", twice, the call lasts as long as its function."""
+    skip_inline(pool)
+    holding = gate("a")
+    task = asyncio.ensure_future(pool.options(on_cancel="wait").run(work.hold, holding.path))
+    await holding.started()
+    task.cancel("first")
+    await asyncio.sleep(0.01)
+    task.cancel("second")
+    await asyncio.sleep(0.01)
+    assert not task.done()
+    assert pool.statistics().busy == 1
+    holding.open()
+    with pytest.raises(asyncio.CancelledError, match="first"):
+        await task
+    assert holding.has_ended()
+    assert fates(events) == [Fate.STOPPED]
+
+
+async def test_abandon_returns_at_once_and_is_counted(
+    pool: Executor, gate: Callable[[str], Gate], events: list[Any]
+) -> None:
+    """Cancelled with "abandon", the function runs on, is counted, and its end is told."""
+    skip_inline(pool)
+    assert pool.capabilities.abandon
+    holding = gate("a")
+    task = asyncio.ensure_future(pool.options(on_cancel="abandon").run(work.hold, holding.path))
+    await holding.started()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not holding.has_ended()
+    now = pool.statistics()
+    assert (now.busy, now.abandoned) == (0, 1)
+    assert "1 abandoned" in repr(pool)
+    assert fates(events) == [Fate.ABANDONED]
+    assert await pool.run(work.add, 1, 1) == 2
+    holding.open()
+    await until(lambda: not pool.statistics().abandoned)
+    assert "call.abandoned_ended" in [name for name, _ in events]
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_a_cancel_in_the_tick_of_the_result_loses_nothing_silently(
+    pool: Executor, events: list[Any], turns: int
+) -> None:
+    """However close the cancel is to the result: a value, or a cancellation whose fate is told."""
+    skip_inline(pool)
+    before = pool.statistics().completed
+    task = asyncio.ensure_future(pool.run(work.add, 1, 1))
+    await asyncio.sleep(0)
+    deadline = time.monotonic() + 30
+    while pool.statistics().completed == before:  # the loop stands: the result is on its way
+        assert time.monotonic() < deadline
+        time.sleep(0.0005)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    try:
+        assert await task == 2
+    except asyncio.CancelledError:
+        assert fates(events) == [Fate.STOPPED]
+    else:
+        assert fates(events) == []
+    now = pool.statistics()
+    assert (now.busy, now.queued) == (0, 0)
+
+
+async def test_an_anyio_scope_recognises_its_own_cancellation(
+    pool: Executor, gate: Callable[[str], Gate]
+) -> None:
+    """Inside a host that re-cancels in every turn of the loop, the call waits without spinning."""
+    skip_inline(pool)
+    holding = gate("a")
+    loop = asyncio.get_running_loop()
+    turns = 0
+
+    def count() -> None:
+        nonlocal turns
+        turns += 1
+        if not holding.has_ended():
+            loop.call_later(0.001, count)
+
+    with anyio.CancelScope() as scope:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_open_later(holding, scope))
+            await pool.run(work.hold, holding.path)
+    assert scope.cancelled_caught
+
+
+async def _open_later(holding: Gate, scope: anyio.CancelScope) -> None:
+    await holding.started()
+    scope.cancel()
+    asyncio.get_running_loop().call_later(0.02, holding.open)
+
+
+# -- time-outs -------------------------------------------------------------------------------
+
+
+async def test_a_timed_out_call_follows_on_cancel(
+    pool: Executor, gate: Callable[[str], Gate], events: list[Any]
+) -> None:
+    """TimeoutError, at once with "abandon", when the function has ended with "wait"."""
+    skip_inline(pool)
+    holding = gate("a")
+    task = asyncio.ensure_future(pool.options(timeout=0.01).run(work.hold, holding.path))
+    await holding.started()
+    await asyncio.sleep(0.03)
+    assert not task.done()
+    holding.open()
+    with pytest.raises(TimeoutError, match=r"hold had not ended 0\.01 s after"):
+        await task
+    assert fates(events) == [Fate.STOPPED]
+    other = gate("b")
+    quick = pool.options(timeout=0.01, on_cancel="abandon")
+    with pytest.raises(TimeoutError):
+        await quick.run(work.hold, other.path)
+    other.open()
+    await until(lambda: not pool.statistics().abandoned)
+
+
+async def test_a_cancel_while_a_timed_out_call_ends_is_a_cancel(
+    pool: Executor, gate: Callable[[str], Gate]
+) -> None:
+    """The task's own cancellation wins over the time-out of its call."""
+    skip_inline(pool)
+    holding = gate("a")
+    task = asyncio.ensure_future(pool.options(timeout=0.001).run(work.hold, holding.path))
+    await holding.started()
+    await asyncio.sleep(0.02)
+    task.cancel("mine")
+    await asyncio.sleep(0)
+    holding.open()
+    with pytest.raises(asyncio.CancelledError, match="mine"):
+        await task
+
+
+async def test_a_call_in_time_keeps_its_value(pool: Executor) -> None:
+    """A time-out that does not pass changes nothing, and leaves no timer."""
+    assert await pool.options(timeout=30, name="sum").run(work.add, 1, 1) == 2
+
+
+async def test_a_late_value_is_a_time_out(pool: Executor) -> None:
+    """The function ended, but too late."""
+    with pytest.raises(TimeoutError):
+        await pool.options(timeout=0.001).run(time.sleep, 0.03)
+
+
+# -- options ---------------------------------------------------------------------------------
+
+
+async def test_what_cannot_be_honoured_is_refused_when_asked(pool: Executor) -> None:
+    """Every word and option outside `capabilities` raises at once, naming what can be used."""
+    able = pool.capabilities
+    for word in ("kill", "soft", "wait", "abandon"):
+        if getattr(able, word):
+            assert type(pool.options(on_cancel=word)) is type(pool)  # type: ignore[arg-type]
+        else:
+            with pytest.raises(UnsupportedOption, match=f"on_cancel='{word}'.*use 'wait'"):
+                pool.options(on_cancel=word)  # type: ignore[arg-type]
+    if not able.retries:
+        with pytest.raises(UnsupportedOption, match="retries=1"):
+            pool.options(retries=1)
+    if not able.report:
+        with pytest.raises(UnsupportedOption, match="on_report"):
+            pool.options(on_report=print)
+    if not able.soft:
+        with pytest.raises(UnsupportedOption, match=r"grace=1\.0"):
+            pool.options(grace=1.0)
+    with pytest.raises(TypeError, match="no option 'time_out'; the options are timeout"):
+        pool.options(time_out=1)  # type: ignore[call-arg]
+    with pytest.raises(ValueError, match="timeout must be"):
+        pool.options(timeout=-1)
+
+
+async def test_a_view_shares_the_workers(pool: Executor) -> None:
+    """A view is of the same class, counts in the same books and leaves the original as it was."""
+    view = pool.options(name="seen", timeout=20)
+    assert type(view) is type(pool)
+    before = pool.statistics().completed
+    await view.run(work.add, 1)
+    assert pool.statistics().completed == before + 1
+    assert (await view.run(worker.info)).name == "seen"
+    assert (await pool.run(worker.info)).name == "info"
+
+
+# -- streams ---------------------------------------------------------------------------------
+
+
+async def test_a_stream_gives_the_items_in_order(pool: Executor) -> None:
+    """All items, then the end; over processes it is refused at the call."""
+    if not pool.capabilities.stream:
+        with pytest.raises(UnsupportedOption, match="cannot stream"):
+            pool.stream(range, 3)
+        return
+    async with pool.stream(range, 20, buffer=2) as items:
+        assert [item async for item in items] == list(range(20))
+    assert pool.statistics().busy == 0
+
+
+async def test_a_stream_raises_after_the_items_before(pool: Executor) -> None:
+    """An error of the generator arrives in its place."""
+    if not pool.capabilities.stream:
+        pytest.skip("cannot stream")
+
+    def failing() -> Iterator[int]:
+        yield 1
+        yield 2
+        raise work.Refused(3)
+
+    seen = []
+    with pytest.raises(work.Refused):
+        async with pool.stream(failing) as items:
+            async for item in items:
+                seen.append(item)
+    assert seen == [1, 2]
+
+
+async def test_leaving_a_stream_closes_its_generator(pool: Executor) -> None:
+    """The generator's clean-up has run when the block is left, and it was never far ahead."""
+    if not pool.capabilities.stream:
+        pytest.skip("cannot stream")
+    made: list[int] = []
+    closed: list[str] = []
+
+    def numbers() -> Iterator[int]:
+        try:
+            for number in range(1000):
+                made.append(number)
+                yield number
+        finally:
+            closed.append(threading.current_thread().name)
+
+    async with pool.stream(numbers, buffer=3) as items:
+        assert await anext(items) == 0
+        await asyncio.sleep(0.01)
+    assert len(closed) == 1
+    assert len(made) <= 1 + 3
+
+
+async def test_a_reader_cancelled_in_a_stream_loses_no_item(pool: Executor) -> None:
+    """Whenever the reader is cancelled, the next read goes on where it was."""
+    if not pool.capabilities.stream:
+        pytest.skip("cannot stream")
+    async with pool.stream(range, 30, buffer=1) as items:
+        seen: list[int] = []
+
+        async def read() -> None:
+            async for item in items:
+                seen.append(item)
+
+        for turns in itertools.cycle(range(6)):
+            reader = asyncio.ensure_future(read())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            reader.cancel()
+            await asyncio.wait([reader])
+            if not reader.cancelled():
+                break
+            await asyncio.sleep(0.001)
+    assert seen == list(range(30))
+
+
+# -- what workers may call -------------------------------------------------------------------
+
+
+async def test_info_says_where_the_call_runs(pool: Executor) -> None:
+    """Executor, name and process, in every kind of worker."""
+    info = await pool.run(worker.info)
+    assert info.executor == type(pool).__name__
+    assert info.attempt == 1
+    assert (info.pid == os.getpid()) == pool.capabilities.by_reference
+
+
+async def test_reports_arrive_in_order_before_the_result(pool: Executor) -> None:
+    """All reports, also more than may be unread at a time; else the call in the worker fails."""
+    if not pool.capabilities.report:
+        with pytest.raises(UnsupportedOption, match=r"report\(\) does not work"):
+            await pool.run(worker.report, 1)
+        return
+    got: list[object] = []
+
+    def reporting() -> None:
+        for number in range(600):
+            worker.report(number)
+
+    await pool.options(on_report=got.append).run(reporting)
+    assert got == list(range(600))
+    await pool.run(worker.report, "nobody listens")
+
+
+async def test_check_cancelled_ends_cancelled_work(
+    pool: Executor, gate: Callable[[str], Gate], events: list[Any]
+) -> None:
+    """A function that asks is told; "wait" then does not wait long."""
+    if not pool.capabilities.check_cancelled:
+        with pytest.raises(UnsupportedOption, match=r"check_cancelled\(\) does not work"):
+            await pool.run(worker.check_cancelled)
+        return
+    await pool.run(worker.check_cancelled)
+    skip_inline(pool)
+    started = gate("a")
+
+    def loop_forever() -> None:
+        work.touch(started.path + ".started")
+        while True:
+            worker.check_cancelled()
+            time.sleep(0.001)
+
+    task = asyncio.ensure_future(pool.run(loop_forever))
+    await started.started()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert fates(events) == [Fate.STOPPED]
+    with pytest.raises(TimeoutError):
+        await pool.options(timeout=0.01).run(loop_forever)
+
+
+async def test_call_in_loop_runs_in_the_loop(pool: Executor) -> None:
+    """Plain and coroutine functions run in the awaiting loop's thread; errors come back."""
+    if not pool.capabilities.call_in_loop:
+        with pytest.raises(UnsupportedOption, match=r"call_in_loop\(\) does not work"):
+            await pool.run(worker.call_in_loop, work.add, 1)
+        return
+    here = threading.get_ident()
+
+    async def pause() -> int:
+        await asyncio.sleep(0)
+        return threading.get_ident()
+
+    assert await pool.run(worker.call_in_loop, threading.get_ident) == here
+    assert await pool.run(worker.call_in_loop, pause) == here
+    with pytest.raises(work.Refused):
+        await pool.run(worker.call_in_loop, work.raise_refused)
+
+
+async def test_context_variables_are_carried(pool: Executor) -> None:
+    """The function sees the caller's values and cannot change them."""
+    if not pool.capabilities.context:
+        pytest.skip("does not carry context variables")
+    variable = contextvars.ContextVar("variable", default="default")
+    variable.set("set")
+
+    def look() -> str:
+        value = variable.get()
+        variable.set("changed")
+        return value
+
+    assert await pool.run(look) == "set"
+    if not isinstance(pool, InlineExecutor):
+        assert variable.get() == "set"
+
+
+# -- the concurrent.futures face -------------------------------------------------------------
+
+
+async def test_the_futures_face_is_a_standard_executor(pool: Executor) -> None:
+    """`submit`, `map` and `run_in_executor` work, and exceptions arrive as they were raised."""
+    face = pool.futures
+    assert isinstance(face, concurrent.futures.Executor)
+    loop = asyncio.get_running_loop()
+    assert await loop.run_in_executor(face, work.add, 1, 2) == 3
+    assert await asyncio.to_thread(lambda: list(face.map(work.add, [1, 2], [3, 4]))) == [4, 6]
+    future = face.submit(work.raise_this, "SystemExit")
+    await until(future.done)
+    assert isinstance(future.exception(), SystemExit)
+
+
+async def test_a_cancelled_future_leaves_the_queue(
+    pool: Executor, gate: Callable[[str], Gate]
+) -> None:
+    """A queued future can be cancelled, and a running one cannot."""
+    skip_inline(pool)
+    holding = [gate("a"), gate("b")]
+    running = [pool.futures.submit(work.hold, each.path) for each in holding]
+    for each in holding:
+        await each.started()
+    queued = pool.futures.submit(work.add, 1)
+    assert pool.statistics().queued == 1
+    assert queued.cancel()
+    assert pool.statistics().queued == 0
+    assert not running[0].cancel()
+    for each in holding:
+        each.open()
+    await asyncio.to_thread(concurrent.futures.wait, [*running, queued])
+
+
+# -- closing ---------------------------------------------------------------------------------
+
+
+async def test_closing_waits_for_what_is_in_flight(
+    new: Callable[[], Executor], gate: Callable[[str], Gate]
+) -> None:
+    """Running and queued calls end with their results; later calls are refused."""
+    pool = new()
+    skip_inline(pool)
+    gates = [gate(str(number)) for number in range(3)]
+    calls = [asyncio.ensure_future(pool.run(work.hold, each.path)) for each in gates]
+    await gates[0].started()
+    closing = asyncio.ensure_future(pool.aclose())
+    await asyncio.sleep(0.01)
+    assert not closing.done()
+    with pytest.raises(ExecutorClosed, match="closed; make a new one"):
+        await pool.run(work.add, 1)
+    for each in gates:
+        each.open()
+    await closing
+    assert await asyncio.gather(*calls) == [each.path for each in gates]
+    await pool.aclose()
+    pool.close()
+
+
+async def test_closing_with_cancel_drops_what_is_queued(
+    new: Callable[[], Executor], gate: Callable[[str], Gate]
+) -> None:
+    """Queued calls fail with ExecutorClosed and never start; running ones are waited for."""
+    pool = new()
+    skip_inline(pool)
+    gates = [gate(str(number)) for number in range(3)]
+    calls = [asyncio.ensure_future(pool.run(work.hold, each.path)) for each in gates]
+    await gates[0].started()
+    await gates[1].started()
+    closing = asyncio.ensure_future(pool.aclose(cancel=True))
+    with pytest.raises(ExecutorClosed, match="before hold started"):
+        await calls[2]
+    assert not closing.done()
+    for each in gates:
+        each.open()
+    await closing
+    assert await asyncio.gather(*calls[:2]) == [each.path for each in gates[:2]]
+    assert not gates[2].has_started()
+
+
+async def test_closing_with_a_timeout_gives_up_what_runs(
+    new: Callable[[], Executor], gate: Callable[[str], Gate]
+) -> None:
+    """After the time-out the callers get ExecutorClosed and aclose raises TimeoutError."""
+    pool = new()
+    skip_inline(pool)
+    holding = gate("a")
+    call = asyncio.ensure_future(pool.run(work.hold, holding.path))
+    await holding.started()
+    with pytest.raises(TimeoutError, match="1 of its calls had not ended"):
+        await pool.aclose(timeout=0.01)
+    with pytest.raises(ExecutorClosed):
+        await call
+    holding.open()
+    await until(lambda: not pool.statistics().abandoned)
+
+
+async def test_a_failing_block_cancels_what_runs(
+    new: Callable[[], Executor], gate: Callable[[str], Gate]
+) -> None:
+    """`async with` closes with cancel=True when its body raises."""
+    pool = new()
+    skip_inline(pool)
+    gates = [gate(str(number)) for number in range(3)]
+    calls = [asyncio.ensure_future(pool.run(work.hold, each.path)) for each in gates]
+    await gates[0].started()
+    await gates[1].started()
+
+    def open_both() -> None:
+        gates[0].open()
+        gates[1].open()
+
+    calls[2].add_done_callback(lambda _: open_both())
+    with pytest.raises(work.Refused):
+        async with pool:
+            raise work.Refused(1)
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert results[:2] == [gates[0].path, gates[1].path]
+    assert isinstance(results[2], ExecutorClosed)
+
+
+def test_a_pool_serves_one_loop_after_another(new: Callable[[], Executor]) -> None:
+    """The same executor in two runs of asyncio, then closed outside any."""
+    with new() as pool:
+        assert asyncio.run(pool.run(work.add, 1, 1)) == 2
+        assert asyncio.run(pool.run(work.add, 2, 2)) == 4
+    with pytest.raises(ExecutorClosed):
+        asyncio.run(pool.run(work.add, 1))
+
+
+def test_a_pool_serves_loops_in_several_threads(new: Callable[[], Executor]) -> None:
+    """Each loop gets its own results."""
+
+    async def many(first: int) -> list[int]:
+        return await asyncio.gather(*(pool.run(work.add, first, each) for each in range(20)))
+
+    with new() as pool, concurrent.futures.ThreadPoolExecutor(3) as threads:
+        futures = [threads.submit(asyncio.run, many(first)) for first in (0, 100, 200)]
+        for first, future in zip((0, 100, 200), futures, strict=True):
+            assert future.result(timeout=30) == list(range(first, first + 20))
+
+
+def test_a_late_result_for_a_closed_loop_makes_no_noise(
+    new: Callable[[], Executor], gate: Callable[[str], Gate], loop_errors: list[str]
+) -> None:
+    """The function of an abandoned call ends after its loop was closed: nothing is raised."""
+    holding = gate("a")
+
+    async def main(pool: Executor) -> None:
+        call = asyncio.ensure_future(pool.options(on_cancel="abandon").run(work.hold, holding.path))
+        await holding.started()
+        call.cancel()
+        await asyncio.wait([call])
+
+    with new() as pool:
+        skip_inline(pool)
+        asyncio.run(main(pool))
+        holding.open()
+        deadline = time.monotonic() + 30
+        while pool.statistics().abandoned:
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+        assert asyncio.run(pool.run(work.add, 1, 1)) == 2
+    assert loop_errors == []
