@@ -4,7 +4,8 @@ Every task has an owner, and the owner's block ends only when the task has ended
 """
 
 from aioconc._internal._public import publish
-from aioconc.tasks._group import GroupStatistics, TaskGroup, TaskStatus
+from aioconc.tasks._child import TaskStatus
+from aioconc.tasks._group import GroupStatistics, TaskGroup
 from aioconc.tasks._handle import TaskHandle
 from aioconc.tasks._scope import CancelScope, effective_deadline, fail_after, move_on_after
 from aioconc.tasks._shield import shielded

@@ -9,15 +9,16 @@ import asyncio
 from asyncio import _get_running_loop
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from contextvars import Context
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, TypeVarTuple
+from typing import Any, NoReturn, Self, TypeVar, TypeVarTuple
 
 from aioconc._internal import _hooks
 from aioconc._internal._check import check_limit
+from aioconc.tasks._child import Queued, TaskStatus, called, check_fn, coroutine_of, name_of
 from aioconc.tasks._handle import TaskHandle
-from aioconc.tasks._join import cancel_and_join, join, wait_done
+from aioconc.tasks._join import cancel_and_join, chain, join, wait_done
 from aioconc.tasks._scope import CancelScope, raise_if_cancelled
 
 T = TypeVar("T")
@@ -32,25 +33,6 @@ class GroupStatistics:
     queued: int
     background: int
     errors: int
-
-
-class TaskStatus(Generic[T]):
-    """Given to a function that `TaskGroup.start` starts; it calls `started` once it is ready."""
-
-    __slots__ = ("_ready",)
-
-    def __init__(self, ready: "asyncio.Future[T]") -> None:
-        self._ready = ready
-
-    def started(self, value: T = None) -> None:  # type: ignore[assignment]  # None is for T=None
-        """Let `TaskGroup.start` return `value`.
-
-        Raises:
-            RuntimeError: called a second time.
-        """
-        if self._ready.done():
-            raise RuntimeError("started() was already called, or the starter is gone")
-        self._ready.set_result(value)
 
 
 # Group life:   new -> open (body runs) -> joining (body done, children left) -> closed
@@ -101,6 +83,9 @@ class TaskGroup:
         self._scope = CancelScope(timeout=timeout, name=name)
         self._name = name
         self._loop: asyncio.AbstractEventLoop | None = None
+        # Equals `_loop` while the body runs and nothing has failed: children are then welcome
+        # without further questions.
+        self._open_loop: asyncio.AbstractEventLoop | None = None
         self._host: asyncio.Task[Any] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._background: set[asyncio.Task[Any]] = set()
@@ -110,12 +95,11 @@ class TaskGroup:
         self._reserved = 0
         # What waits for a slot, first come first served: children of start_soon, and the wake-ups
         # of spawn.
-        self._queue: deque[_Queued | asyncio.Future[None]] = deque()
+        self._queue: deque[Queued | asyncio.Future[None]] = deque()
         # Children of `start` that are not ready; their failure belongs to the caller of `start`.
         self._unready: dict[asyncio.Task[Any], asyncio.Future[Any]] = {}
-        # Whether children may run inside the call that creates them; `_creating` is then > 0
-        # while one does, unknown to `_tasks`.
-        self._eager = False
+        # How many calls that create a child are on the stack. An eager child runs its first step
+        # inside such a call, not yet known to `_tasks`.
         self._creating = 0
         self._errors: list[BaseException] = []
         self._base_error: BaseException | None = None
@@ -152,7 +136,7 @@ class TaskGroup:
         """
         if self._limit is None:
             return self._create(coro, name, context, options)
-        if self._loop is not None and not self._slot_free():
+        if self._open_loop is not None and not self._slot_free():
             coro.close()
             raise RuntimeError(
                 f"{self!r} is full, and create_task never waits; "
@@ -177,14 +161,14 @@ class TaskGroup:
             TypeError: `fn` is a coroutine or not callable.
             RuntimeError: the group is not open, is shutting down, or belongs to another loop.
         """
-        self._check_fn("start_soon", fn)
-        self._check_open(None)
-        handle: TaskHandle[T] = TaskHandle(name or _name_of(fn))
-        queued = _Queued(handle, fn, args)
+        check_fn("start_soon", fn)
+        if _get_running_loop() is not self._open_loop or self._open_loop is None:
+            self._check_open(None)
+        handle: TaskHandle[T] = TaskHandle(name or name_of(fn))
         if self._limit is None or self._slot_free():
-            self._begin(queued)
+            self._begin(handle, fn, args)
         else:
-            self._queue.append(queued)
+            self._queue.append(Queued(handle, fn, args, copy_context()))
         return handle
 
     async def spawn(
@@ -202,10 +186,10 @@ class TaskGroup:
         Cancellation:
             While it waits: `fn` has not started, and the place in the queue is given up.
         """
-        self._check_fn("spawn", fn)
+        check_fn("spawn", fn)
         raise_if_cancelled()
         self._check_open(None)
-        handle: TaskHandle[T] = TaskHandle(name or _name_of(fn))
+        handle: TaskHandle[T] = TaskHandle(name or name_of(fn))
         if self._limit is not None and not self._slot_free():
             assert self._loop is not None
             turn: asyncio.Future[None] = self._loop.create_future()
@@ -218,10 +202,13 @@ class TaskGroup:
                 elif turn.exception() is None:  # cancelled in the tick of our turn: pass it on
                     self._reserved -= 1
                     self._advance()
+                    self._wake_if_idle()
                 raise
             self._reserved -= 1
-        self._check_open(None)
-        self._begin(_Queued(handle, fn, args))
+        try:
+            self._begin(handle, fn, args)
+        finally:
+            self._wake_if_idle()  # refused: the join has waited for us
         return handle
 
     async def start(
@@ -246,40 +233,37 @@ class TaskGroup:
             Before the child is ready: the child is cancelled and has ended when this raises.
             In the tick in which it is ready: the child runs on in the group.
         """
-        self._check_fn("start", fn)
+        check_fn("start", fn)
         raise_if_cancelled()
         self._check_open(None)
         assert self._loop is not None
         ready: asyncio.Future[Any] = self._loop.create_future()
         status: TaskStatus[Any] = TaskStatus(ready)
 
-        async def child() -> Any:
-            return await _called(fn, args, {"task_status": status})
-
-        def failed(task: "asyncio.Task[Any]") -> None:
-            if self._unready.pop(task, None) is None or ready.done():
-                return
-            error = None if task.cancelled() else task.exception()
-            ready.set_exception(
-                error
-                or RuntimeError(f"{task.get_name()} ended without calling task_status.started()")
-            )
-
-        task = self._create(child(), name or _name_of(fn))
+        task = self._create(called(fn, args, task_status=status), name or name_of(fn))
         if not ready.done():
             self._unready[task] = ready
             ready.add_done_callback(lambda _: self._unready.pop(task, None))
-        # Runs before the group's own callback would: `_on_done` asks `_unready` first.
-        task.add_done_callback(failed)
+        # Runs after the group's own callback, which asks `_unready`.
+        task.add_done_callback(self._on_start_done)
         try:
             await wait_done(ready)
         except asyncio.CancelledError as cancelled:
+            # Nobody takes the child's failure from `start` any more, so it goes to the group.
             if not ready.done():
-                await cancel_and_join([task])
-                if ready.done():
-                    ready.exception()
-            raise cancelled
-        return ready.result()
+                del self._unready[task]
+                newer = await cancel_and_join([task])
+                ready.cancel()
+                if newer is not None:
+                    chain(newer, cancelled)
+                    raise newer from None
+            elif ready.exception() is not None:
+                self._on_done(task)
+            raise
+        try:
+            return ready.result()
+        finally:
+            del ready, status
 
     def start_background(
         self, fn: Callable[[*Ts], Awaitable[T]], /, *args: *Ts, name: str | None = None
@@ -293,9 +277,9 @@ class TaskGroup:
             TypeError: `fn` is a coroutine or not callable.
             RuntimeError: the group is not open, is shutting down, or belongs to another loop.
         """
-        self._check_fn("start_background", fn)
-        handle: TaskHandle[T] = TaskHandle(name or _name_of(fn))
-        task = self._create(_called(fn, args, {}), handle.name)
+        check_fn("start_background", fn)
+        handle: TaskHandle[T] = TaskHandle(name or name_of(fn))
+        task = self._create(coroutine_of(fn, args), handle.name)
         self._tasks.discard(task)
         self._background.add(task)
         task.add_done_callback(self._on_background_done)
@@ -317,8 +301,6 @@ class TaskGroup:
         if self._closed:
             return
         self._scope.cancel(reason)
-        if self._loop is not None:
-            self._abort()
 
     @property
     def scope(self) -> CancelScope:
@@ -343,17 +325,17 @@ class TaskGroup:
         context: Context | None = None,
         options: dict[str, Any] | None = None,
     ) -> "asyncio.Task[T]":
-        loop = self._loop
-        if loop is None or self._aborting or self._joining or _get_running_loop() is not loop:
+        loop = self._open_loop
+        if loop is None or _get_running_loop() is not loop:
             loop = self._check_open(coro)
-        if context is None and not options and not self._eager:
-            task = loop.create_task(coro, name=name)
-        else:
-            self._creating += 1
-            try:
+        self._creating += 1
+        try:
+            if context is None and not options:
+                task = loop.create_task(coro, name=name)
+            else:
                 task = loop.create_task(coro, name=name, context=context, **(options or {}))
-            finally:
-                self._creating -= 1
+        finally:
+            self._creating -= 1
         # An eager child has run up to its first suspension by now, and may have ended. Its
         # callback still comes through the loop: a failure must not cancel the body inside this
         # very call.
@@ -363,11 +345,17 @@ class TaskGroup:
             task.cancel()
         return task
 
-    def _begin(self, queued: "_Queued") -> None:
-        task = self._create(_called(queued.fn, queued.args, {}), queued.handle.name)
+    def _begin(
+        self,
+        handle: TaskHandle[T],
+        fn: Callable[..., Awaitable[T]],
+        args: tuple[Any, ...],
+        context: Context | None = None,
+    ) -> None:
+        task = self._create(coroutine_of(fn, args), handle._name, context)
         if self._limit is not None:
             self._in_slot(task)
-        queued.handle._run_as(task)
+        handle._run_as(task)
 
     def _in_slot(self, task: "asyncio.Task[T]") -> "asyncio.Task[T]":
         self._slots.add(task)
@@ -389,7 +377,7 @@ class TaskGroup:
                     self._reserved += 1
                     first.set_result(None)
             elif not first.handle.done():
-                self._begin(first)
+                self._begin(first.handle, first.fn, first.args, first.context)
 
     def _forget(self, turn: "asyncio.Future[None]") -> None:
         try:
@@ -405,6 +393,13 @@ class TaskGroup:
             if task not in self._unready:
                 self._on_error(task, error)
 
+    def _on_start_done(self, task: "asyncio.Task[Any]") -> None:
+        ready = self._unready.pop(task, None)
+        if ready is not None and not ready.done():
+            error = None if task.cancelled() else task.exception()
+            why = f"{task.get_name()} ended without calling task_status.started()"
+            ready.set_exception(error or RuntimeError(why))
+
     def _on_background_done(self, task: "asyncio.Task[Any]") -> None:
         self._background.discard(task)
         self._wake_if_idle()
@@ -418,7 +413,9 @@ class TaskGroup:
     def _on_error(self, task: "asyncio.Task[Any]", error: BaseException) -> None:
         assert self._loop is not None
         assert self._host is not None
-        if self._host.done():  # somebody killed the host without running its clean-up
+        if self._closed or self._host.done():
+            # The failure of a `start` whose caller is gone, or somebody killed the host without
+            # running its clean-up: nobody is left to raise it.
             self._loop.call_exception_handler(
                 {
                     "message": f"child {task.get_name()!r} failed after the end of {self!r}",
@@ -434,31 +431,39 @@ class TaskGroup:
             _hooks.emit("group.child_failed", group=self, task=task, error=error)
         if not self._aborting:
             self._abort()
-            why = f"{task.get_name()} failed: {error!r}"
+            # Not the error itself: its text is somebody else's code, which may raise.
+            why = f"{task.get_name()} failed with {type(error).__name__}"
             if self._joining:
                 self._scope._mark_cancelled(why)
             else:
                 self._scope.cancel(why)
 
     def _abort(self) -> None:
+        if self._aborting:
+            return
         self._aborting = True
+        self._open_loop = None
         while self._queue:
             queued = self._queue.popleft()
-            if not isinstance(queued, asyncio.Future):
+            if isinstance(queued, Queued):
                 queued.handle._drop()
             elif not queued.done():
                 queued.set_exception(RuntimeError(f"{self!r} is shutting down"))
-        for task in (*self._tasks, *self._background):
+        for task in (*self._tasks, *(() if self._stopping_background else self._background)):
             if not task.done():
                 task.cancel()
         self._wake_if_idle()
 
     def _wake_if_idle(self) -> None:
         idle = self._idle
-        if idle is None or idle.done() or self._tasks or self._queue:
+        if idle is None or idle.done() or self._waits():
             return
         if not self._stopping_background or not self._background:
             idle.set_result(None)
+
+    def _waits(self) -> bool:
+        """Whether there is a child, or one to come, that the block ends only after."""
+        return bool(self._tasks or self._queue or self._reserved)
 
     # ------------------------------------------------------------------ the block
 
@@ -471,8 +476,9 @@ class TaskGroup:
             raise RuntimeError(f"{self!r} cannot determine the parent task; use it inside a task")
         self._host = host
         self._loop = host.get_loop()
-        self._eager = self._loop.get_task_factory() is not None
+        self._open_loop = self._loop
         self._scope._is_member = self._is_member
+        self._scope._on_cancel = self._abort
         self._scope.__enter__()
         if self._scope.cancel_called:
             self._abort()
@@ -493,10 +499,12 @@ class TaskGroup:
             del exc, traceback
 
     async def _finish(self, exc: BaseException | None) -> bool:
-        assert self._host is not None
-        if asyncio.current_task() is not self._host:
-            raise RuntimeError(f"{self!r} must be left in the task that entered it")
+        if self._host is None or self._joining:
+            raise RuntimeError(f"{self!r} is not open")
         self._joining = True
+        self._open_loop = None
+        if asyncio.current_task() is not self._host:
+            await self._finish_elsewhere()
         cancelled = exc if isinstance(exc, asyncio.CancelledError) else None
         if exc is not None:
             if isinstance(exc, (SystemExit, KeyboardInterrupt)) and self._base_error is None:
@@ -508,13 +516,13 @@ class TaskGroup:
             self._closed = True
             self._scope._close()
             outside = self._scope._settle()
+            if exc is not None and not isinstance(exc, (asyncio.CancelledError, GeneratorExit)):
+                self._errors.append(exc)
             if self._base_error is not None:
                 self._report_beside(self._base_error)
                 if self._base_error is exc:
                     return False
                 raise self._base_error
-            if exc is not None and not isinstance(exc, (asyncio.CancelledError, GeneratorExit)):
-                self._errors.append(exc)
             ours = self._scope._cancel_called and not outside
             timed_out = ours and self._scope._expired and cancelled is not None
             if self._errors:
@@ -524,7 +532,12 @@ class TaskGroup:
                     self._host.cancel(*(cancelled.args[:1] if cancelled is not None else ()))
                 if timed_out:
                     self._errors.append(TimeoutError(self._scope._timeout_message()))
-                raise BaseExceptionGroup("unhandled errors in a TaskGroup", self._errors) from None
+                # An error that a handle brought into the body or a sibling counts once.
+                errors = list({id(error): error for error in self._errors}.values())
+                try:
+                    raise BaseExceptionGroup("unhandled errors in a TaskGroup", errors) from None
+                finally:
+                    del errors
             if timed_out:
                 self._scope._cancelled_caught = True
                 raise TimeoutError(self._scope._timeout_message()) from cancelled
@@ -538,6 +551,22 @@ class TaskGroup:
             del exc
             cancelled = None
 
+    async def _finish_elsewhere(self) -> NoReturn:
+        """End the children although the wrong task asks for it, and refuse the rest."""
+        assert self._loop is not None
+        wrong = RuntimeError(f"{self!r} must be left in the task that entered it")
+        if _get_running_loop() is not self._loop:
+            self._joining = False
+            raise wrong
+        self._abort()
+        cancelled = await self._join_children(None)
+        self._closed = True
+        self._scope._close()
+        self._scope._settle()
+        for error in self._errors:
+            wrong.add_note(f"a child failed: {error!r}")
+        raise wrong from cancelled
+
     async def _join_children(
         self, cancelled: asyncio.CancelledError | None
     ) -> asyncio.CancelledError | None:
@@ -550,16 +579,18 @@ class TaskGroup:
         def interrupted(error: asyncio.CancelledError) -> None:
             nonlocal cancelled
             if cancelled is None or not self._scope._is_mine(error):
+                chain(error, cancelled)
                 cancelled = error
             if not self._aborting:
                 self._abort()
 
         try:
-            while self._tasks or self._background or self._queue:
-                if not self._tasks and not self._queue and not self._stopping_background:
+            while self._waits() or self._background:
+                if not self._waits() and not self._stopping_background:
                     self._stopping_background = True
-                    for task in self._background:
-                        task.cancel()
+                    if not self._aborting:  # which has cancelled them
+                        for task in self._background:
+                            task.cancel()
                 self._idle = self._loop.create_future()
                 await join(self._idle, on_cancel=interrupted)
                 self._idle = None
@@ -585,7 +616,7 @@ class TaskGroup:
     def _check_open(self, coro: Coroutine[Any, Any, Any] | None) -> asyncio.AbstractEventLoop:
         """The group's loop, or RuntimeError (and `coro` closed) if it takes no children now."""
         loop = self._loop
-        finished = self._closed or (self._joining and not self._tasks and not self._queue)
+        finished = self._closed or (self._joining and not self._waits())
         if loop is None:
             problem = "has not been entered; use `async with`"
         elif finished:
@@ -603,17 +634,6 @@ class TaskGroup:
             coro.close()
         raise RuntimeError(f"{self!r} {problem}")
 
-    def _check_fn(self, call: str, fn: object) -> None:
-        if asyncio.iscoroutine(fn):
-            name = fn.__qualname__
-            fn.close()
-            raise TypeError(
-                f"{call} expected an async function, got a coroutine; "
-                f"did you mean {call}({name}, ...) without calling it?"
-            )
-        if not callable(fn):
-            raise TypeError(f"{call} expected an async function, got {fn!r}")
-
     def __repr__(self) -> str:
         name = f" {self._name!r}" if self._name else ""
         state = (
@@ -627,29 +647,3 @@ class TaskGroup:
             + (", cancelling" if self._aborting else "")
         )
         return f"<TaskGroup{name} {state}>"
-
-
-@dataclass(slots=True)
-class _Queued:
-    """A child of `start_soon` that waits for a slot."""
-
-    handle: TaskHandle[Any]
-    fn: Callable[..., Awaitable[Any]]
-    args: tuple[Any, ...]
-
-
-async def _called(
-    fn: Callable[..., Awaitable[T]], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> T:
-    """Call `fn` inside the child, so that an error of the call itself is the child's error."""
-    result = fn(*args, **kwargs)
-    if not hasattr(result, "__await__"):
-        raise TypeError(
-            f"{_name_of(fn)} returned {result!r}, which cannot be awaited; "
-            f"a task group runs async functions"
-        )
-    return await result
-
-
-def _name_of(fn: object) -> str:
-    return getattr(fn, "__qualname__", None) or type(fn).__qualname__

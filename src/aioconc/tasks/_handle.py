@@ -33,6 +33,7 @@ class TaskHandle(Generic[T]):
         Cancelling the waiter ends the wait only; the child runs on and keeps its result.
 
     Example:
+        >>> from aioconc import TaskGroup
         >>> async def main():
         ...     async with TaskGroup() as group:
         ...         answer = group.start_soon(asyncio.sleep, 0, 42)

@@ -7,6 +7,7 @@ anyio's own way.
 """
 
 import asyncio
+import math
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -17,11 +18,11 @@ async def join(
     *futures: "asyncio.Future[Any]",
     on_cancel: Callable[[asyncio.CancelledError], object] | None = None,
 ) -> asyncio.CancelledError | None:
-    """Wait until every future is done; return the first cancellation that arrived meanwhile.
+    """Wait until every future is done; return the newest cancellation that arrived meanwhile.
 
     The futures' own results and exceptions are left for the caller to look at. The returned
-    `CancelledError` is the original one: the caller must re-raise that very object, because hosts
-    such as anyio recognise theirs by its arguments.
+    `CancelledError` is the original one, with the earlier ones as its context: the caller must
+    re-raise that very object, because hosts such as anyio look there for theirs.
 
     Args:
         futures: tasks or futures of the running loop.
@@ -37,13 +38,20 @@ async def join(
                 with _anyio_shield():
                     await wait_done(future)
             except asyncio.CancelledError as error:
-                cancelled = cancelled or error
+                chain(error, cancelled)
+                cancelled = error
                 if on_cancel is not None:
                     on_cancel(error)
     try:
         return cancelled
     finally:
         cancelled = None  # its traceback holds this frame: do not let the frame hold it
+
+
+def chain(newer: BaseException, older: BaseException | None) -> None:
+    """Make `older` the context of `newer`, as raising one while handling the other does."""
+    if older is not None and newer.__context__ is None and newer is not older:
+        newer.__context__ = older
 
 
 async def cancel_and_join(tasks: Iterable["asyncio.Task[Any]"]) -> asyncio.CancelledError | None:
@@ -75,10 +83,15 @@ async def wait_done(future: "asyncio.Future[Any]") -> None:
         future.remove_done_callback(wake)
 
 
+def in_cancelled_anyio_scope() -> bool:
+    """Whether anyio is in use here, and has cancelled the block that the caller is in."""
+    anyio = sys.modules.get("anyio")
+    return anyio is not None and anyio.current_effective_deadline() == -math.inf
+
+
 def _anyio_shield() -> AbstractContextManager[object]:
     """A shielded anyio scope if this task is inside a cancelled one, else nothing."""
-    anyio = sys.modules.get("anyio")
-    if anyio is None or anyio.current_effective_deadline() != -float("inf"):
+    if not in_cancelled_anyio_scope():
         return nullcontext()
-    shield: AbstractContextManager[object] = anyio.CancelScope(shield=True)
+    shield: AbstractContextManager[object] = sys.modules["anyio"].CancelScope(shield=True)
     return shield

@@ -64,6 +64,7 @@ class CancelScope:
         "_is_member",
         "_loop",
         "_name",
+        "_on_cancel",
         "_parent",
         "_raises_timeout",
         "_reason",
@@ -92,8 +93,10 @@ class CancelScope:
         # Tells whether a task works on behalf of this scope without being its host: a task
         # group's child does.
         self._is_member: Callable[[asyncio.Task[Any]], object] | None = None
+        # Called once, when the scope becomes cancelled: a task group cancels its children.
+        self._on_cancel: Callable[[], object] | None = None
         self._token: Token[CancelScope | None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
         self._cancelling_at_entry = 0
         self._reason: object = None
         self._cancel_called = False
@@ -141,10 +144,12 @@ class CancelScope:
         Raises:
             RuntimeError: called from outside the scope's event loop.
         """
-        if self._cancel_called or self._closed:
+        if self._closed:
             return
         if self._loop is not None:
             check_loop(self._loop, "a CancelScope", "scope.cancel")
+        if self._cancel_called:
+            return
         self._mark_cancelled(reason)
         if self._loop is not None:
             if asyncio.current_task(self._loop) is None:
@@ -158,6 +163,8 @@ class CancelScope:
             self._cancel_called = True
             self._reason = reason
             self._disarm()
+            if self._on_cancel is not None:
+                self._on_cancel()
 
     def _deliver(self) -> None:
         if self._closed or self._delivered:
@@ -178,7 +185,11 @@ class CancelScope:
         self._disarm()
         if self._deadline != math.inf and not self._cancel_called:
             assert self._loop is not None
-            self._timer = self._loop.call_at(self._deadline, self._expire)
+            if self._deadline <= self._loop.time():
+                # A timer that is due already would come after one suspension of the host.
+                self._timer = self._loop.call_soon(self._expire)
+            else:
+                self._timer = self._loop.call_at(self._deadline, self._expire)
 
     def _disarm(self) -> None:
         if self._timer is not None:
@@ -220,10 +231,10 @@ class CancelScope:
     ) -> bool:
         if self._task is None or self._closed:
             raise RuntimeError("this CancelScope is not open")
-        if asyncio.current_task() is not self._task:
-            raise RuntimeError("a CancelScope must be left in the task that entered it")
         self._close()
         outside = self._settle()
+        if asyncio.current_task() is not self._task:
+            raise RuntimeError("a CancelScope must be left in the task that entered it")
         # Outer cancellation wins, also over one of ours in the same tick.
         if self._cancel_called and not outside and isinstance(exc, asyncio.CancelledError):
             self._cancelled_caught = True
@@ -239,7 +250,8 @@ class CancelScope:
         try:
             _current.reset(self._token)
         except ValueError:  # closed in another context: an async generator that was finalised
-            _current.set(self._parent)
+            if _current.get() is self:
+                _current.set(self._parent)
         self._token = None
 
     def _settle(self) -> bool:
@@ -356,12 +368,13 @@ def current_scope() -> CancelScope | None:
     scope = _current.get()
     if scope is None:
         return None
-    # A context variable is inherited by every task, also by those that the scope does not own.
+    # A context variable is inherited by every task, also by those that the scope does not own:
+    # the child of a group was perhaps created inside a further scope of the group's host.
     task = asyncio.current_task()
-    if task is not None and (
-        scope._task is task or (scope._is_member is not None and scope._is_member(task))
-    ):
-        return scope
+    while scope is not None and task is not None:
+        if scope._task is task or (scope._is_member is not None and scope._is_member(task)):
+            return scope
+        scope = scope._parent
     return None
 
 
