@@ -259,8 +259,8 @@ def _check_on(on: Any) -> Callable[[Exception], bool]:
             f"on must be an Exception class, a tuple of them, or a function of the error, "
             f"got {on!r}"
         )
-    accepts: Callable[[Exception], bool] = on
-    return accepts
+    predicate: Any = on
+    return lambda error: bool(predicate(error))
 
 
 def _check_number(name: str, value: Any) -> float:

@@ -13,7 +13,6 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any, Protocol, TextIO, TypeAlias
 
 # A plain bar is drawn again at most so often, in seconds: what a reader can follow.
@@ -294,15 +293,13 @@ def _line(name: str, event: ProgressEvent, *, bar: bool) -> str:
 def _make_view(progress: Any, total: int | None, name: str) -> _View:
     if progress is True:
         return _PlainView(sys.stderr, name)
-    given = progress
-    if isinstance(progress, ModuleType):
-        given = getattr(progress, "tqdm", progress)
+    given: Any = getattr(progress, "tqdm", None) if inspect.ismodule(progress) else progress
     maker = given.func if isinstance(given, functools.partial) else given
     if isinstance(maker, type) and _comes_from(maker, "tqdm"):
         # What the user fixed in a partial goes first.
         fixed = given.keywords if isinstance(given, functools.partial) else {}
         return _TqdmView(progress, given(**{"total": total, "desc": name} | fixed), ours=True)
-    if _comes_from(type(progress), "tqdm"):
+    if _comes_from(type(given), "tqdm"):
         if progress.total is None and total is not None:
             progress.total = total
         return _TqdmView(progress, progress, ours=False)

@@ -65,6 +65,7 @@ async def race(*fns: Callable[[], Awaitable[T]], want: int = 1) -> list[T]:
     try:
         contest.start(fns)
         cancelled = await join(*contest.tasks, on_cancel=contest.stop)
+        contest.settle()
         if contest.exit is not None:
             contest.report_late()
             raise contest.exit
@@ -103,6 +104,8 @@ class _Contest(Generic[T]):
         self._entrants = entrants
         # True while a task is being created: an eager one runs already, unknown to `tasks`.
         self._creating = False
+        # Tasks that `_ended` has looked at.
+        self._settled: set[asyncio.Task[None]] = set()
 
     def start(self, fns: tuple[Callable[[], Awaitable[T]], ...]) -> None:
         loop = asyncio.get_running_loop()
@@ -119,7 +122,10 @@ class _Contest(Generic[T]):
             finally:
                 self._creating = False
             self.tasks.append(task)
-            task.add_done_callback(self._ended)
+            if task.done():
+                self._ended(task)
+            else:
+                task.add_done_callback(self._ended)
 
     def stop(self, _: object = None) -> None:
         """Decide the race: nothing counts any more, and whoever still runs is cancelled."""
@@ -131,8 +137,14 @@ class _Contest(Generic[T]):
             if task is not current and not task.done():
                 task.cancel()
 
+    def settle(self) -> None:
+        """Look at every task, for join may return before the loop has called `_ended`."""
+        for task in self.tasks:
+            self._ended(task)
+
     def clear(self) -> None:
         self.tasks = []
+        self._settled.clear()
         self.results = []
         self.failures = []
         self.late = []
@@ -176,6 +188,9 @@ class _Contest(Generic[T]):
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         """Catch the ends that `_run` cannot see: cancelled before its first step, GeneratorExit."""
+        if task in self._settled or task not in self.tasks:
+            return
+        self._settled.add(task)
         if task.cancelled():
             if not self.over:
                 self._failed(task, _as_failure(task, asyncio.CancelledError()))
@@ -219,7 +234,7 @@ def _check_fns(fns: tuple[Any, ...]) -> None:
             raise ValueError("race needs at least one function; did you forget the *: race(*fns)?")
         for fn in fns:
             if asyncio.iscoroutine(fn):
-                name = fn.__qualname__
+                name = getattr(fn, "__qualname__", "it")
                 raise TypeError(
                     f"race expected async functions, got the coroutine {name}(...); "
                     f"did you mean race(lambda: {name}(...), ...)?"

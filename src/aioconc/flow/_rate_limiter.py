@@ -190,7 +190,10 @@ class RateLimiter:
             if len(self._waiters) == 1:
                 self._serve(loop)
             while True:
-                await waiter.turn
+                if waiter.turn.done():  # due at once, but the loop gets its turn
+                    await asyncio.sleep(0)
+                else:
+                    await waiter.turn
                 self._free_run = 0
                 if self._take(cost, loop):
                     return
@@ -341,7 +344,7 @@ class RateLimiter:
         if wait <= 0:
             head.turn.set_result(None)
         else:
-            delay = wait / self._scale / _NANOSECONDS
+            delay = -(-wait // self._scale) / _NANOSECONDS  # rounded up to a nanosecond
             self._timer = loop.call_later(max(delay, least), self._on_timer, loop)
 
     def _on_timer(self, loop: asyncio.AbstractEventLoop) -> None:
