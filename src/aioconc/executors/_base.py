@@ -35,9 +35,7 @@ from aioconc.errors import UnsupportedOption
 if TYPE_CHECKING:
     import concurrent.futures
 
-    from aioconc.flow import MapRun, RateLimiter
-    from aioconc.flow._map import Progress
-    from aioconc.flow._window import RetryHook
+    from aioconc.flow import MapRun, Progress, RateLimiter, RetryHook
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -359,7 +357,7 @@ class Executor(ABC):
                 f"{type(self).__name__} sends one item at a time, got chunk={chunk!r}; leave it out"
             )
         view = self if timeout is None else self.options(timeout=timeout)
-        run: Callable[[T], Coroutine[Any, Any, R]] = functools.partial(view.run, fn)  # type: ignore[call-arg, arg-type]  # mypy does not bind a ParamSpec through partial
+        run: Callable[[T], Coroutine[Any, Any, R]] = functools.partial(view.run, fn)  # type: ignore[call-arg]  # mypy does not bind a ParamSpec through partial
         return map_limited(
             run,
             source,

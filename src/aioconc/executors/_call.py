@@ -220,7 +220,7 @@ class Call(Job, Link):
         if unread is None:
             unread = self.reports = threading.Semaphore(_REPORTS_UNREAD)
         while not unread.acquire(timeout=0.1):  # polls only while the loop is far behind
-            if self.asked or self.loop.is_closed():
+            if self._unheard():
                 return
 
         def hand_over() -> None:
@@ -236,6 +236,9 @@ class Call(Job, Link):
                 )
 
         self.mailbox.post(self.loop, hand_over)
+
+    def _unheard(self) -> bool:
+        return self.asked or self.loop.is_closed()
 
     def call_in_loop(self, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         answer: Future[Any] = Future()

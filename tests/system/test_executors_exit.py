@@ -1,0 +1,244 @@
+"""What is left of executors when their program ends, and how it ends."""
+
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from tests.system.executor_scripts import is_gone, run_script, start_script
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc"),
+]
+
+
+def test_a_script_without_main_guard_runs_once(tmp_path: Path) -> None:
+    """Workers never import the main module: its top level runs once, and its functions work."""
+    ended = run_script(
+        tmp_path,
+        """
+        import asyncio, os, sys
+        from aioconc import offload_cpu
+        from aioconc.executors import FuturesExecutor
+
+        print("top")
+
+        class Point:
+            def __init__(self, x): self.x = x
+
+        class Broken(Exception):
+            pass
+
+        def move(point, by):
+            if by is None:
+                raise Broken("no way")
+            return Point(point.x + by), os.getpid()
+
+        async def main():
+            point, pid = await offload_cpu(move, Point(1), 2)
+            print(type(point) is Point, point.x, pid != os.getpid())
+            try:
+                await offload_cpu(move, Point(1), None)
+            except Broken as error:
+                print(error.args[0].replace(" ", "-"))
+            async with FuturesExecutor.over_processes(1, start="spawn") as pool:
+                point, pid = await pool.run(move, Point(3), 4)
+                print(type(point) is Point, point.x, pid != os.getpid())
+
+        asyncio.run(main())
+        """,
+        "-X",
+        "dev",
+    )
+    assert ended.err == ""
+    assert ended.status == 0
+    assert ended.lines == [
+        "top", "True", "3", "True", "no-way", "True", "7", "True",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("start", ["forkserver", "spawn"])
+def test_a_call_that_hangs_in_a_process_does_not_hold_up_the_exit(
+    tmp_path: Path, start: str
+) -> None:
+    """The worker is killed, the program ends with its own status and says nothing."""
+    ended = run_script(
+        tmp_path,
+        f"""
+        import asyncio, os, sys, time
+        from aioconc.executors import FuturesExecutor
+
+        pool = FuturesExecutor.over_processes(1, start={start!r})
+
+        def hang():
+            while True:
+                time.sleep(60)
+
+        async def main():
+            print(await pool.run(os.getpid))
+            call = asyncio.ensure_future(pool.options(on_cancel="abandon").run(hang))
+            while not pool.statistics().busy:
+                await asyncio.sleep(0)
+            await asyncio.sleep(0.05)
+            call.cancel()
+            await asyncio.wait([call])
+            print(pool.statistics().abandoned)
+
+        asyncio.run(main())
+        sys.exit(5)
+        """,
+    )
+    assert (ended.status, ended.lines[1:]) == (5, ["1"])
+    assert is_gone(int(ended.lines[0]))
+    lines = [line for line in ended.err.splitlines() if "runs on" not in line]
+    assert lines == []
+
+
+def test_calls_of_a_lost_loop_do_not_hold_up_the_exit(tmp_path: Path) -> None:
+    """The program leaves its loop with calls in flight in a thread and in a process."""
+    ended = run_script(
+        tmp_path,
+        """
+        import asyncio, os, time
+        from aioconc import offload_cpu, offload_io
+
+        async def main():
+            print(await offload_cpu(os.getpid))
+
+        def hang():
+            while True:
+                time.sleep(60)
+
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(main())
+        tasks = [loop.create_task(offload_cpu(hang)), loop.create_task(offload_io(hang))]
+        loop.run_until_complete(asyncio.sleep(0.1))
+        for task in tasks:
+            task._log_destroy_pending = False
+        print("end")
+        """,
+    )
+    assert (ended.status, ended.err) == (0, "")
+    assert ended.lines[1] == "end"
+    assert is_gone(int(ended.lines[0]))
+
+
+def test_the_futures_face_is_finished_at_exit(tmp_path: Path) -> None:
+    """As with the standard library, what was submitted there ends before the program does."""
+    ended = run_script(
+        tmp_path,
+        """
+        import time
+        from aioconc import ThreadExecutor
+        from aioconc.executors import FuturesExecutor
+
+        def slow(name):
+            time.sleep(0.3)
+            with open(name, "w") as file:
+                file.write("done")
+
+        threads = ThreadExecutor(1)
+        processes = FuturesExecutor.over_processes(1)
+        threads.futures.submit(slow, "a")
+        threads.futures.submit(slow, "b")
+        processes.futures.submit(slow, "c")
+        processes.futures.submit(slow, "d")
+        """,
+    )
+    assert (ended.status, ended.err) == (0, "")
+    assert all((tmp_path / name).read_text() == "done" for name in "abcd")
+
+
+def test_ctrl_c_ends_the_program_quietly(tmp_path: Path) -> None:
+    """SIGINT to the whole group: KeyboardInterrupt here, and not a word from the workers."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import asyncio, os, time
+            from aioconc import offload_cpu
+
+            async def main():
+                print(await offload_cpu(os.getpid), flush=True)
+                print("ready", flush=True)
+                await offload_cpu.options(on_cancel="abandon")(time.sleep, 60)
+
+            try:
+                asyncio.run(main())
+            except KeyboardInterrupt:
+                print("interrupted")
+            """
+        )
+    )
+    process = start_script(script)
+    assert process.stdout is not None
+    pid = int(process.stdout.readline())
+    assert process.stdout.readline() == "ready\n"
+    subprocess.run(["sleep", "0.1"], check=True)
+    import os
+
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (0, "interrupted\n")
+    assert [line for line in err.splitlines() if "runs on" not in line] == []
+    assert is_gone(pid)
+
+
+def test_a_forked_child_is_told_and_makes_its_own(tmp_path: Path) -> None:
+    """An executor refuses to work in a forked child, the defaults start anew there.
+
+    When the child ends, the workers of the parent live on.
+    """
+    ended = run_script(
+        tmp_path,
+        """
+        import asyncio, os, sys, warnings
+        warnings.simplefilter("ignore")
+        from aioconc import ThreadExecutor, offload_cpu, offload_io
+
+        pool = ThreadExecutor(1)
+        asyncio.run(pool.run(len, "a"))
+        asyncio.run(offload_io(len, "a"))
+        worker = asyncio.run(offload_cpu(os.getpid))
+        sys.stdout.flush()
+        child = os.fork()
+        if not child:
+            try:
+                asyncio.run(pool.run(len, "a"))
+            except RuntimeError as error:
+                print("forked child" in str(error))
+            print(asyncio.run(offload_io(len, "abc")))
+            sys.exit(0)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        print(asyncio.run(offload_cpu(os.getpid)) == worker)
+        """,
+    )
+    assert (ended.status, ended.err) == (0, "")
+    assert ended.lines == ["True", "3", "0", "True"]
+
+
+def test_touching_the_thread_face_loads_no_process_machinery(tmp_path: Path) -> None:
+    """offload_io loads neither multiprocessing nor cloudpickle; workers load no asyncio."""
+    ended = run_script(
+        tmp_path,
+        """
+        import asyncio, sys
+        from aioconc import offload_cpu, offload_io
+
+        def loaded():
+            import sys
+            return [name for name in ("asyncio", "cloudpickle") if name in sys.modules]
+
+        asyncio.run(offload_io(len, "abc"))
+        print([name for name in ("multiprocessing", "cloudpickle", "concurrent.futures.process",
+               "concurrent.futures.thread.x") if name in sys.modules])
+        print(asyncio.run(offload_cpu(eval, "[n for n in ('asyncio', 'multiprocessing.pool', "
+              "'cloudpickle', 'tblib') if n in __import__('sys').modules]")))
+        """,
+    )
+    assert (ended.status, ended.err) == (0, "")
+    assert ended.lines == ["[]", "[]"]
