@@ -18,8 +18,7 @@ _docstrings = Sybil(
 _pages = Sybil(
     parsers=[PythonCodeBlockParser(), SkipParser()],
     path=".",
-    patterns=["README.md", "docs/**/*.md"],
-    excludes=["docs/_build/**"],
+    patterns=["README.md", "docs/*.md", "docs/*/*.md", "docs/*/*/*.md"],
 )
 
 pytest_collect_file = (_docstrings + _pages).pytest()
