@@ -101,7 +101,7 @@ def types(session: nox.Session) -> None:
     """mypy and pyright on the source; what users get inferred is in tests/typing."""
     session.install("-e", ".[all]", *group("test"), *group("types"))
     session.run("mypy")
-    session.run("pyright")
+    session.run("pyright", "--pythonpath", str(Path(session.bin) / "python"))
     session.run("python", "-m", "pytest", "-m", "typing", "tests/typing", *session.posargs)
 
 
