@@ -299,10 +299,11 @@ def _make_view(progress: Any, total: int | None, name: str) -> _View:
         # What the user fixed in a partial goes first.
         fixed = given.keywords if isinstance(given, functools.partial) else {}
         return _TqdmView(progress, given(**{"total": total, "desc": name} | fixed), ours=True)
-    if _comes_from(type(given), "tqdm"):
-        if progress.total is None and total is not None:
-            progress.total = total
-        return _TqdmView(progress, progress, ours=False)
+    if not inspect.ismodule(progress) and _comes_from(type(progress), "tqdm"):
+        bar: Any = progress
+        if bar.total is None and total is not None:
+            bar.total = total
+        return _TqdmView(progress, bar, ours=False)
     if _comes_from(type(progress), "rich") and hasattr(progress, "add_task"):
         return _RichView(progress, total, name)
     if callable(progress):

@@ -151,7 +151,10 @@ class _Contest(Generic[T]):
         self.exit = None
 
     def report_late(self) -> None:
-        """Hand what losers raised while being cancelled to the loop: nothing else can carry it."""
+        """Hand what losers raised while being cancelled to the loop: nothing else can carry it.
+
+        A loser cannot fail by itself after the decision: its next step meets the cancellation.
+        """
         loop = asyncio.get_running_loop()
         for error in self.late:
             loop.call_exception_handler(

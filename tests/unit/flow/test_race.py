@@ -193,6 +193,18 @@ async def test_a_losers_clean_up_error_goes_to_the_loop(loop_errors):
     assert "loser failed" in reports[0]["message"]
 
 
+async def test_a_loser_about_to_fail_in_the_tick_of_the_win_is_just_cancelled():
+    """Its next step meets the cancellation, so nothing is reported and no event is sent."""
+    e = Entrants()
+    events = []
+    unsubscribe = _hooks.subscribe(lambda event, fields: events.append(event))
+    try:
+        assert await race(e.wins(1, after=2), e.fails(OSError(), after=2)) == [1]
+    finally:
+        unsubscribe()
+    assert events == []
+
+
 async def test_a_clean_up_error_joins_the_group_of_a_lost_race():
     """Where there is a group, it is in it."""
     e = Entrants()
