@@ -85,15 +85,15 @@ def test_dir_lists_every_name() -> None:
 
 @pytest.mark.parametrize("name", public_packages())
 def test_package_all_is_complete(name: str) -> None:
-    """What a public package has without an underscore is in its `__all__`, and all of that exists."""
+    """What a package defines without an underscore is in its `__all__`, and all of that exists."""
     package = load(name)
     visible = {
         each
         for each, value in vars(package).items()
         if not each.startswith("_")
         and not inspect.ismodule(value)
-        # What it imported for its own use comes from elsewhere.
-        and str(getattr(value, "__module__", "")).startswith("aioconc")
+        # What it imported for its own use has a module elsewhere.
+        and f"{getattr(value, '__module__', '')}.".startswith(f"{name}.")
     }
     listed = set(package.__all__)
     assert not [each for each in listed if not hasattr(package, each)]
