@@ -83,12 +83,6 @@ class Index:
             ).fetchall()
         return [Hit(*row) for row in rows]
 
-    def sections(self) -> Iterator[Hit]:
-        """All sections, in the order in which they were added."""
-        with self._lock:
-            rows = self._base.execute("SELECT url, page, title, anchor, text FROM sections")
-            yield from (Hit(*row) for row in rows)
-
     def close(self) -> None:
         with self._lock:
             self._base.close()
@@ -103,3 +97,15 @@ class Index:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def read_sections(file: Path) -> Iterator[Hit]:
+    """All sections of an index that is closed, in the order in which they were added."""
+    if not file.exists():
+        return
+    base = sqlite3.connect(file)
+    try:
+        for row in base.execute("SELECT url, page, title, anchor, text FROM sections"):
+            yield Hit(*row)
+    finally:
+        base.close()
