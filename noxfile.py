@@ -121,7 +121,7 @@ def coverage(session: nox.Session) -> None:
     session.notify("coverage_report")
 
 
-@nox.session
+@nox.session(default=False)
 def coverage_report(session: nox.Session) -> None:
     """Combines what `coverage` measured and lists what no test ran."""
     session.install(*group("coverage"))
@@ -132,21 +132,21 @@ def coverage_report(session: nox.Session) -> None:
 @nox.session
 def package(session: nox.Session) -> None:
     """Builds the wheel, looks into it, and runs what users install in an environment of its own."""
-    dist = Path(session.create_tmp()) / "dist"
-    shutil.rmtree(dist, ignore_errors=True)
+    folder = Path(session.create_tmp()).resolve()
+    dist, clean = folder / "dist", folder / "clean"
+    for each in (dist, clean):
+        shutil.rmtree(each, ignore_errors=True)
     session.install(*group("package"))
     session.run("python", "-m", "build", "--outdir", str(dist))
     files = [str(each) for each in sorted(dist.iterdir())]
     session.run("twine", "check", "--strict", *files)
     wheel = next(each for each in files if each.endswith(".whl"))
     session.run("check-wheel-contents", wheel)
-    clean = Path(session.create_tmp()) / "clean"
-    shutil.rmtree(clean, ignore_errors=True)
     session.run("python", "-m", "venv", str(clean))
     python = clean / ("Scripts" if os.name == "nt" else "bin") / "python"
     session.run(str(python), "-m", "pip", "install", "--quiet", wheel, external=True)
     smoke = HERE / "tests" / "packaging" / "smoke.py"
-    with session.chdir(session.create_tmp()):  # so that the source tree is not on the path
+    with session.chdir(folder):  # so that the source tree is not on the path
         session.run(str(python), "-I", "-W", "error", str(smoke), external=True)
 
 

@@ -66,5 +66,6 @@ async def groups() -> None:
 
 
 def programs() -> None:
-    run(groups())  # error
+    run(groups, 1)  # error
+    run(groups, loop="trio")  # error
     run(parse)  # error
