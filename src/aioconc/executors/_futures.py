@@ -462,6 +462,13 @@ class FuturesExecutor(StreamingExecutor):
     @property
     def futures(self) -> concurrent.futures.Executor:
         """The same workers, behind the same queue, as a `concurrent.futures.Executor`."""
+        if self._feeder.factory is not None:
+            # What is submitted in the last line of a program must still find an executor: once
+            # the exit has begun, these modules can no longer be loaded.
+            import concurrent.futures.process
+            import concurrent.futures.thread
+
+            _end_all_at_exit()
         return self._futures
 
 

@@ -10,14 +10,17 @@ import multiprocessing.context
 import sys
 import threading
 import weakref
-from collections.abc import Generator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
 from multiprocessing.process import BaseProcess
-from typing import Any, Literal
+from typing import Any, Literal, ParamSpec, TypeVar
 
 from aioconc.worker._entry import quiet
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _lock = threading.Lock()
 
@@ -70,6 +73,21 @@ class WorkerPool(ProcessPoolExecutor):
                 return process
 
         super().__init__(max_workers, mp_context=Context(), initializer=quiet)
+
+    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> "Future[R]":
+        """As usual, and the death of a worker that this call has started will be noticed."""
+        before = len(self._made)
+        future = super().submit(fn, *args, **kwargs)
+        if len(self._made) > before:
+            # The standard library wakes its manager thread before it starts the worker, so the
+            # manager goes back to watching only the older ones; a crash of the new one would then
+            # hang its call. Wake it once more. Private names, hence the care.
+            wakeup = getattr(self, "_executor_manager_thread_wakeup", None)
+            lock = getattr(self, "_shutdown_lock", None)
+            if wakeup is not None and lock is not None:
+                with lock:
+                    wakeup.wakeup()
+        return future
 
     def kill_workers(self) -> None:
         """End every worker now, whatever it does."""
