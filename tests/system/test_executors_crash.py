@@ -17,7 +17,15 @@ from tests.contracts import executor_work as work
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(params=["over_processes", "loky"])
+LOKY = pytest.param(
+    "loky",
+    marks=pytest.mark.may_leave(
+        "children", "fds", reason="loky's resource tracker serves the whole interpreter"
+    ),
+)
+
+
+@pytest.fixture(params=["over_processes", LOKY])
 async def pool(request: pytest.FixtureRequest) -> AsyncIterator[FuturesExecutor]:
     """Two workers, started."""
     if request.param == "loky":

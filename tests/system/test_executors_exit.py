@@ -217,7 +217,8 @@ def test_a_forked_child_is_told_and_makes_its_own(tmp_path: Path) -> None:
         print(asyncio.run(offload_cpu(os.getpid)) == worker)
         """,
     )
-    assert (ended.status, ended.err) == (0, "")
+    # `multiprocessing` itself complains in such a child about processes that are not its own.
+    assert (ended.status, "aioconc" in ended.err) == (0, False)
     assert ended.lines == ["True", "3", "0", "True"]
 
 
