@@ -1,8 +1,8 @@
 """The project's own performance targets, each measured afresh and judged PASS or FAIL.
 
-`bench_gather_limited.py --acceptance` runs this. Beside every ratio stands what the bare pulling
-workers reach against the same peer in the same rounds: a target above that cannot be met by any
-bounded map on that machine, and then says more about the peer than about aioconc.
+`bench_gather_limited.py --acceptance` runs this. Beside a ratio stands what is at all reachable
+against the same peer in the same rounds: what bare pulling workers do, or asyncio's own task
+group. A target above that says more about the peer on that machine than about aioconc.
 """
 
 from typing import Any
@@ -24,7 +24,7 @@ GROUPS = {task_group.BASE: 0.9, task_group.ANYIO: 3.5}
 """At least so many times the children/s of each."""
 
 Line = tuple[str, str, str, float | None, str]
-"""What is held against what, the target, the figure, the figure of the floor, the verdict."""
+"""What is held against what, the target, the figure, what is reachable, the verdict."""
 
 
 def main(args: Any) -> int:
@@ -41,10 +41,10 @@ def main(args: Any) -> int:
         lines += bounded_lines(loop, factory, args)
         lines += group_lines(loop, factory, args)
     lines += memory_lines(args)
-    head = ["", "target", "measured", "bare workers", "verdict"]
+    head = ["", "target", "measured", "reachable", "verdict"]
     rows = [[what, goal, got, harness.number(floor), end] for what, goal, got, floor, end in lines]
     results = [
-        {"what": what, "target": goal, "measured": got, "bare_workers": floor, "verdict": end}
+        {"what": what, "target": goal, "measured": got, "reachable": floor, "verdict": end}
         for what, goal, got, floor, end in lines
     ]
     text = harness.table(head, rows)
@@ -91,9 +91,11 @@ def group_lines(loop: str, factory: Any, args: Any) -> list[Line]:
             check=groups.right,
             collector=args.gc == "on",
         )
+        standard = harness.named(timings, task_group.BASE)
         for peer, target in GROUPS.items():
-            what = f"{task_group.OURS} / {peer}, {size:,} children, {loop}"
-            lines.append(ratio_line(what, target, timings, task_group.OURS, peer, None, args.clock))
+            what = f"{task_group.OURS} / {peer}, group of {size:,}, {loop}"
+            ours = task_group.OURS
+            lines.append(ratio_line(what, target, timings, ours, peer, standard, args.clock))
     return lines
 
 
@@ -106,7 +108,7 @@ def ratio_line(
     floor: harness.Timing | None,
     clock: str,
 ) -> Line:
-    """One line: how many times the peer, and how many times the floor is."""
+    """One line: how many times the peer ours is, and how many times the peer the floor is."""
     mine, theirs = harness.named(timings, ours), harness.named(timings, peer)
     goal = f">= {target:g}x"
     ratio = None if mine is None else harness.times_faster(mine, theirs, clock)

@@ -6,11 +6,13 @@ per item and how many times the items/s of gather + Semaphore and of bare pullin
 
     python benchmarks/bench_gather_limited.py
     python benchmarks/bench_gather_limited.py --only gather --kind suspends --loop uvloop
+    python benchmarks/bench_gather_limited.py --variables 3     # in a caller with context variables
     python benchmarks/bench_gather_limited.py --acceptance      # the project's own targets
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -108,6 +110,8 @@ def compare(kind: str, loop: str, factory: Any, args: Any) -> None:
         )
     head = ["", "us/item", "x gather+Semaphore", "x bare workers", "items"]
     title = f"bounded map, limit {LIMIT}, item {kind}, {loop}"
+    if args.variables:
+        title += f", {args.variables} context variables"
     harness.report(title, results, harness.table(head, rows), as_json=args.json)
 
 
@@ -116,9 +120,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--kind", action="append", choices=KINDS, help="only this kind of item")
     options.add_argument("--loop", action="append", choices=harness.LOOPS, help="only this loop")
     options.add_argument(
+        "--variables",
+        type=int,
+        default=0,
+        metavar="N",
+        help="context variables that the caller has set, as most programs have (default: 0)",
+    )
+    options.add_argument(
         "--acceptance", action="store_true", help="PASS or FAIL for each target of the project"
     )
     args = harness.parse(options, argv)
+    # Set outside the loop: every loop runs in a copy of this context.
+    for number in range(args.variables):
+        ContextVar[object](f"variable {number}").set(object())
     if args.acceptance:
         import _acceptance
 
