@@ -6,6 +6,7 @@ and, where a built-in class means the same, from that one too. Time-outs are the
 """
 
 import pickle
+from collections.abc import Sequence
 from typing import Any, Literal
 
 
@@ -36,6 +37,17 @@ class TaskCancelled(AioconcError):
     A bare `CancelledError` would make the caller look cancelled itself, so the work's own
     cancellation arrives as this error, with the `CancelledError` as its cause.
     """
+
+
+class SupervisorFailed(AioconcError, ExceptionGroup[Exception]):
+    """A `Supervisor` gave up: its children failed too often, or its backoff hook said so.
+
+    An `ExceptionGroup` of the failures that were too many, oldest first.
+    """
+
+    def derive(self, excs: Sequence[Exception], /) -> "SupervisorFailed":  # type: ignore[override]
+        """The same for some of the failures: what `split` and `except*` make."""
+        return SupervisorFailed(self.message, excs)
 
 
 class WorkerCrashed(AioconcError, RuntimeError):
@@ -132,6 +144,7 @@ __all__ = [
     "MissingExtra",
     "RemoteError",
     "SerializationError",
+    "SupervisorFailed",
     "TaskCancelled",
     "UnsupportedOption",
     "WorkerCrashed",

@@ -23,6 +23,7 @@ from aioconc.errors import (
 SAMPLES = [
     AioconcError("a"),
     TaskCancelled("a"),
+    SupervisorFailed("gave up", [OSError("a")]),
     SupervisorFailed("gave up", [ValueError(1), KeyError("k")]),
     WorkerCrashed("died", pid=7, exitcode=-9, attempt=2),
     SerializationError("no pickle", where="result", side="worker"),

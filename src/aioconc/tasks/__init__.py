@@ -9,10 +9,14 @@ from aioconc.tasks._group import GroupStatistics, TaskGroup
 from aioconc.tasks._handle import TaskHandle
 from aioconc.tasks._scope import CancelScope, effective_deadline, fail_after, move_on_after
 from aioconc.tasks._shield import shielded
+from aioconc.tasks._supervisor import SupervisedChild, Supervisor, SupervisorStatistics
 
 __all__ = [
     "CancelScope",
     "GroupStatistics",
+    "SupervisedChild",
+    "Supervisor",
+    "SupervisorStatistics",
     "TaskGroup",
     "TaskHandle",
     "TaskStatus",

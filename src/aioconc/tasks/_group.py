@@ -343,7 +343,10 @@ class TaskGroup:
         task.add_done_callback(self._on_done)
         if self._aborting:  # by an eager child, before it was in `_tasks`
             task.cancel()
-        return task
+        try:
+            return task
+        finally:
+            del task  # the error of an eager child leads to this frame (gh-128552)
 
     def _begin(
         self,
@@ -356,6 +359,7 @@ class TaskGroup:
         if self._limit is not None:
             self._in_slot(task)
         handle._run_as(task)
+        del task, handle
 
     def _in_slot(self, task: "asyncio.Task[T]") -> "asyncio.Task[T]":
         self._slots.add(task)

@@ -420,3 +420,8 @@ def adopt(is_member: Callable[[asyncio.Task[Any]], object]) -> None:
         link._parent = outer
         link._is_member = is_member
         _current.set(link)
+
+
+def enter_context_of(scope: CancelScope) -> None:
+    """Make `scope` the innermost one of the current context, for a member that will run in it."""
+    _current.set(scope)
