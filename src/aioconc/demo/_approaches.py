@@ -16,6 +16,14 @@ from aioconc.demo._server import RUN_HEADER
 Tell = Callable[[str, BaseException | None], None]
 
 
+class HttpError(Exception):
+    """The server answered with an error."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
 def download(url: str, run: str) -> str:
     """Fetch a page of the demo's hosts, all of which are this machine."""
     parts = urlsplit(url)
@@ -25,7 +33,7 @@ def download(url: str, run: str) -> str:
         response = connection.getresponse()
         body = response.read()
         if response.status >= 400:
-            raise OSError(f"HTTP {response.status}")
+            raise HttpError(response.status)
         return body.decode()
     finally:
         connection.close()

@@ -4,36 +4,63 @@ Ctrl-C is one of the expected endings: what was crawled until then is in the ind
 report, and the status is 130. All processes of the demo are gone when this returns.
 """
 
-import asyncio
+import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
-from aioconc.demo._demo import Run, run_demo
+import aiohttp
+
+from aioconc import run
+from aioconc.demo._demo import CannotStart, Run, run_demo
 from aioconc.demo._options import parse_options
 from aioconc.demo._report import write_report
 from aioconc.demo._results import dumps, results_of
 from aioconc.demo._screen import Screen, choose_screen
 
-INTERRUPTED = 130
-
-
 def run_command(argv: Sequence[str] | None) -> int:
     """Run the demo; returns the exit status."""
     options = parse_options(argv)
     options.out.mkdir(parents=True, exist_ok=True)
-    run = Run(options)
+    state = Run(options)
     screen = Screen() if options.json else choose_screen(sys.stdout)
-    try:
-        asyncio.run(run_demo(run, screen))
-    except KeyboardInterrupt:
-        run.interrupted = True
-    finally:
-        screen.close()
-    results = results_of(run)
+    status = 0
+    with _log_to(options.out / "aioconc.log"):
+        try:
+            run(run_demo, state, screen)
+        except KeyboardInterrupt:
+            status = 130
+        except (CannotStart, aiohttp.ClientError) as error:
+            screen.close()
+            print(f"aioconc demo: {error}", file=sys.stderr)
+            return 1
+        except SystemExit as ending:  # what `run` makes of SIGTERM
+            status = ending.code if isinstance(ending.code, int) else 1
+        finally:
+            screen.close()
+    state.interrupted = status != 0
+    results = results_of(state)
     (options.out / "results.json").write_text(dumps(results) + "\n", encoding="utf-8")
-    report = write_report(run, results)
+    report = write_report(state, results)
     if options.json:
         print(dumps(results))
     else:
-        screen.summary(run, report)
-    return INTERRUPTED if run.interrupted else 0
+        screen.summary(state, report)
+    return status
+
+
+@contextmanager
+def _log_to(file: Path) -> Iterator[None]:
+    """What aioconc has to say goes into a file, and not across the screen."""
+    log = logging.getLogger("aioconc")
+    handler = logging.FileHandler(file, mode="w", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    log.addHandler(handler)
+    propagates, log.propagate = log.propagate, False
+    try:
+        yield
+    finally:
+        log.propagate = propagates
+        log.removeHandler(handler)
+        handler.close()

@@ -10,7 +10,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from aioconc.demo._server import Plan
 
 # More than the longest honest answer to a hang: the parse timeout of 1.5 s, and a start.
 DEADLINE = 5.0
+_CLEAN_DEADLINE = 60.0
 # How many of the measurements with faults run at once; they are not timed, and most of them wait.
 _AT_ONCE = 7
 # Faults that a run can have together without one hiding what another does.
@@ -89,8 +90,13 @@ class Outcome:
         return f"the whole program ended with exit status {self.status}"
 
 
-async def compare(plan: Plan, port: int, *, quick: bool) -> AsyncIterator[Compared]:
-    """Measure every approach; gives each as soon as all of it is known."""
+async def compare(
+    plan: Plan, port: int, *, quick: bool, told: Callable[[int, int, str], object]
+) -> AsyncIterator[Compared]:
+    """Measure every approach; gives each when all of it is known.
+
+    `told(done, total, what)` hears of every measurement that is done.
+    """
     faulty = {fault.page: fault.kind for fault in plan.faults}
     clean = [
         f"http://{host}:{port}/{page}" for page, host in plan.pages.items() if page not in faulty
@@ -98,15 +104,25 @@ async def compare(plan: Plan, port: int, *, quick: bool) -> AsyncIterator[Compar
     addresses = {
         fault.kind: f"http://{plan.pages[fault.page]}:{port}/{fault.page}" for fault in plan.faults
     }
-    timed = [await measure(Task(name, clean, "none"), deadline=60) for name in NAMES]
     few = clean[:6]
     trials = [
         (name, kinds, _mixed(few, [addresses[kind] for kind in kinds]))
         for kinds in _GROUPS
         for name in NAMES
     ]
+    done = 0
+
+    async def counted(task: Task, deadline: float = DEADLINE) -> Outcome:
+        nonlocal done
+        outcome = await measure(task, deadline=deadline)
+        done += 1
+        told(done, len(NAMES) + len(trials), "programs measured")
+        return outcome
+
+    told(done, len(NAMES) + len(trials), "programs measured")
+    timed = [await counted(Task(name, clean, "none"), _CLEAN_DEADLINE) for name in NAMES]
     outcomes = await gather_limited(
-        (measure(Task(name, urls, f"{name} {kinds[0]}")) for name, kinds, urls in trials),
+        (counted(Task(name, urls, f"{name} {kinds[0]}")) for name, kinds, urls in trials),
         limit=_AT_ONCE,
     )
     for name, clean_run in zip(NAMES, timed, strict=True):
@@ -135,7 +151,7 @@ def _mixed(clean: Sequence[str], faulty: Sequence[str]) -> list[str]:
 def _survived(kind: Kind, url: str, clean: Sequence[str], outcome: Outcome) -> Survival:
     """Judge by what was printed: the page itself, its neighbours, and the end of the program."""
     unread = [each for each in clean if outcome.errors.get(each, "") is not None]
-    error = outcome.errors.get(url, "")
+    error = outcome.errors.get(url, "never read")
     if not outcome.ended_well:
         lost = f"; {len(unread)} of {len(clean)} good pages lost" if unread else ""
         return Survival(False, f"{outcome.ending}{lost}")
@@ -143,13 +159,13 @@ def _survived(kind: Kind, url: str, clean: Sequence[str], outcome: Outcome) -> S
         reason = outcome.errors.get(unread[0]) or "never read"
         return Survival(
             False,
-            f"{len(unread)} of {len(clean)} good pages lost with it ({reason.partition(':')[0]})",
+            f"{len(unread)} of {len(clean)} good pages lost with it: {reason}",
         )
     if kind in CURABLE:
         return Survival(error is None, "page read" if error is None else f"page lost: {error}")
     if error is None:
         return Survival(False, "the fault was not met")
-    return Survival(True, f"page reported: {error.partition(':')[0]}")
+    return Survival(url in outcome.errors, f"page reported: {error}")
 
 
 async def measure(task: Task, *, deadline: float = DEADLINE) -> Outcome:

@@ -38,6 +38,10 @@ from aioconc.demo._site import cache_folder, plan_folder, plan_site, render_site
 from aioconc.demo._verdicts import Verdict, judge
 
 
+class CannotStart(Exception):
+    """There is nothing to crawl, for the reason given."""
+
+
 @dataclass
 class Run:
     """What was asked for and what has been done so far."""
@@ -50,6 +54,7 @@ class Run:
     seconds: dict[str, float] = field(default_factory=dict)  # phase -> how long it took
     rendered: int = 0
     compared: list[Compared] = field(default_factory=list)
+    frontier: Frontier | None = None  # None until the crawl begins
     interrupted: bool = False
     pid: int = field(default_factory=os.getpid)
 
@@ -58,26 +63,32 @@ class Run:
         return self.options.out / "index.sqlite"
 
     def verdicts(self) -> list[Verdict]:
+        """What became of each fault so far."""
         return judge(self.faults, self.urls, self.journal)
 
 
 async def run_demo(run: Run, screen: Screen) -> None:
     """Do all of it. An exception or a cancellation leaves in `run` what was done."""
-    options = run.options
     with _hear_fates(run.journal):
-        if options.is_web:
-            assert options.source is not None
-            await _crawl_web(run, options.source, screen)
-            return
-        plan = await _prepare(run, screen)
-        async with serving(plan) as port:
-            run.urls = {
-                fault.page: f"http://{plan.pages[fault.page]}:{port}/{fault.page}"
-                for fault in run.faults
-            }
-            await _crawl_site(run, plan, port, screen)
-            if options.compare:
-                await _compare(run, plan, port, screen)
+        async with _drawn(run, screen):
+            await _do_all(run, screen)
+
+
+async def _do_all(run: Run, screen: Screen) -> None:
+    options = run.options
+    if options.is_web:
+        assert options.source is not None
+        await _crawl_web(run, options.source, screen)
+        return
+    plan = await _prepare(run, screen)
+    async with serving(plan) as port:
+        run.urls = {
+            fault.page: f"http://{plan.pages[fault.page]}:{port}/{fault.page}"
+            for fault in run.faults
+        }
+        await _crawl_site(run, plan, port, screen)
+        if options.compare:
+            await _compare(run, plan, port, screen)
 
 
 async def _prepare(run: Run, screen: Screen) -> Plan:
@@ -90,7 +101,7 @@ async def _prepare(run: Run, screen: Screen) -> Plan:
 
         def told(done: int, total: int) -> None:
             run.rendered = total
-            screen.progress(done, total, "rendered with offload_cpu")
+            screen.progress(done, total, "pages rendered with offload_cpu")
 
         files = await render_site(choose_modules(run.options.pages), folder, told)
     run.faults = plan_faults(files, run.options.seed)
@@ -124,7 +135,7 @@ async def _crawl_web(run: Run, start: str, screen: Screen) -> None:
         robots = await Robots.of(session, start)
         frontier = Frontier([start], most=run.options.pages, wanted=robots.allows)
         if not frontier.found:
-            raise SystemExit(f"robots.txt of {urlsplit(start).netloc} does not allow {start}")
+            raise CannotStart(f"robots.txt of {urlsplit(start).netloc} does not allow {start}")
         await _watched_crawl(
             run,
             screen,
@@ -147,16 +158,18 @@ async def _watched_crawl(
 ) -> None:
     """The crawl, with its loop's heartbeat measured and its progress shown."""
     index = await offload_io(Index, run.database)
+    run.frontier = frontier
     try:
         screen.phase("Crawl")
+        run.journal.started = time.monotonic()
         with _timed(run, "crawl"):
-            run.journal.started = time.monotonic()
-            async with heartbeat() as run.heart, _drawn(run, frontier, screen):
-                try:
+            try:
+                async with heartbeat(run.heart):
                     await crawl(session, frontier, index, run.journal, **how)
-                finally:
-                    run.journal.ended = time.monotonic()
-                    run.journal.found = frontier.found
+            finally:
+                run.journal.ended = time.monotonic()
+                run.journal.found = frontier.found
+                screen.draw(run)
     finally:
         index.close()
 
@@ -164,18 +177,19 @@ async def _watched_crawl(
 async def _compare(run: Run, plan: Plan, port: int, screen: Screen) -> None:
     screen.phase("Comparison: the same pages, other ways")
     with _timed(run, "compare"):
-        async for result in compare(plan, port, quick=run.options.quick):
+        async for result in compare(plan, port, quick=run.options.quick, told=screen.progress):
             run.compared.append(result)
             screen.compared(result)
 
 
 @asynccontextmanager
-async def _drawn(run: Run, frontier: Frontier, screen: Screen) -> AsyncIterator[None]:
+async def _drawn(run: Run, screen: Screen) -> AsyncIterator[None]:
     """Redraw the screen while the block runs."""
 
     async def draw() -> None:
         while True:
-            run.journal.found = frontier.found
+            if run.frontier is not None:
+                run.journal.found = run.frontier.found
             screen.draw(run)
             await asyncio.sleep(0.1)
 
@@ -185,7 +199,8 @@ async def _drawn(run: Run, frontier: Frontier, screen: Screen) -> AsyncIterator[
     finally:
         task.cancel()
         await asyncio.wait((task,))
-        screen.draw(run)
+        if not task.cancelled():
+            task.result()  # it has failed: say so
 
 
 class _timed:  # noqa: N801  # reads as a verb

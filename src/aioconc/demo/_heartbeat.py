@@ -34,12 +34,11 @@ class Heartbeat:
 
 
 @asynccontextmanager
-async def heartbeat() -> AsyncIterator[Heartbeat]:
+async def heartbeat(heart: Heartbeat) -> AsyncIterator[None]:
     """Measure the running loop for the length of a block."""
-    heart = Heartbeat()
     task = asyncio.create_task(heart.beat(), name="heartbeat")
     try:
-        yield heart
+        yield
     finally:
         task.cancel()
         await asyncio.wait((task,))  # unlike `await task`, not mistaken for our own cancellation

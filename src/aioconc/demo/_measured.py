@@ -14,7 +14,7 @@ import time
 from dataclasses import asdict, dataclass
 
 from aioconc.demo._approaches import ASYNC, SYNC
-from aioconc.demo._heartbeat import heartbeat
+from aioconc.demo._heartbeat import Heartbeat, heartbeat
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +43,20 @@ def main() -> int:
 
 
 async def _with_heartbeat(task: Task) -> float:
-    async with heartbeat() as heart:
+    heart = Heartbeat()
+    async with heartbeat(heart):
         await ASYNC[task.approach](task.urls, task.run, _tell)
     return heart.worst
 
 
 def _tell(url: str, error: BaseException | None) -> None:
-    text = None if error is None else f"{type(error).__name__}: {error}"
-    _print({"url": url, "error": text})
+    _print({"url": url, "error": None if error is None else _name(error)})
+
+
+def _name(error: BaseException) -> str:
+    """A word for the error: its HTTP status if it has one, else its class."""
+    status = getattr(error, "status", None)
+    return f"HTTP {status}" if status else type(error).__name__
 
 
 def _print(message: object) -> None:

@@ -115,7 +115,7 @@ def _tiles(run: "Run", results: dict[str, Any]) -> str:
         (f"{pages['indexed']:,}", "pages indexed"),
         (f"{pages['sections']:,}", "sections to search"),
         (f"{results['seconds'].get('crawl', 0.0):.1f} s", "for the crawl"),
-        (f"{run.heart.worst * 1000:.0f} ms", "longest stall of the event loop"),
+        (f"{run.heart.worst * 1000:.0f} ms", "longest loop stall"),
     ]
     if faults:
         tiles.append((f"{results['faults_handled']} of {len(faults)}", "faults handled"))
@@ -246,12 +246,7 @@ def _comparison(compared: "list[Compared]") -> str:
 def _cell(compared: "Compared", kind: Kind) -> str:
     one = compared.survival[kind]
     mark = "yes" if one.survived else "no"
-    return f'<td><span class="mark {mark}"></span>{escape(_short(one.detail))}</td>'
-
-
-def _short(text: str) -> str:
-    """Without addresses, which say nothing here."""
-    return text.split(", url=")[0].split(": Response payload")[0][:110]
+    return f'<td><span class="mark {mark}"></span>{escape(one.detail)}</td>'
 
 
 def _seconds(value: float) -> str:

@@ -4,6 +4,7 @@ All three are told the same things and read the same `Run`, so they cannot disag
 changes what is done.
 """
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -48,6 +49,7 @@ class PlainScreen(Screen):
         self._out = out
         self._shown: set[str] = set()
         self._next_line = 0.0
+        self._over = False  # the crawl's last line is said
 
     def _say(self, text: str = "") -> None:
         print(text, file=self._out, flush=True)
@@ -57,7 +59,7 @@ class PlainScreen(Screen):
 
     def progress(self, done: int, total: int, what: str) -> None:
         if done in (0, total):
-            self._say(f"  {done} of {total} pages {what}")
+            self._say(f"  {done} of {total} {what}")
 
     def planned(self, run: "Run") -> None:
         self._say(f"Faults on the way (seed {run.options.seed}):")
@@ -69,8 +71,10 @@ class PlainScreen(Screen):
             if verdict.state != "pending" and verdict.url not in self._shown:
                 self._shown.add(verdict.url)
                 self._say(verdict_line(verdict))
-        over = run.journal.ended is not None
-        if over or time.monotonic() >= self._next_line:
+        if run.frontier is None or self._over:
+            return
+        self._over = run.journal.ended is not None
+        if self._over or time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + 1
             self._say(f"  {progress_line(run)}")
 
@@ -104,6 +108,11 @@ def summary_lines(run: "Run", report: "Path") -> list[str]:
 
 
 def choose_screen(out: TextIO) -> Screen:
+    """A live view where `out` is a terminal that can show one, else plain lines."""
+    if out.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+        from aioconc.demo._live import LiveScreen
+
+        return LiveScreen(out)
     return PlainScreen(out)
 
 

@@ -27,8 +27,8 @@ class Verdict:
 
 
 def judge(faults: Iterable[Fault], urls: dict[str, str], journal: Journal) -> list[Verdict]:
-    """A verdict on each fault; `urls` gives the address of each faulty page."""
-    return [_judge(fault, urls[fault.page], journal) for fault in faults]
+    """A verdict on each fault; `urls` gives the address of each faulty page, once it has one."""
+    return [_judge(fault, urls.get(fault.page, ""), journal) for fault in faults]
 
 
 def _judge(fault: Fault, url: str, journal: Journal) -> Verdict:
