@@ -466,7 +466,7 @@ class FuturesExecutor(StreamingExecutor):
             # What is submitted in the last line of a program must still find an executor: once
             # the exit has begun, these modules can no longer be loaded.
             import concurrent.futures.process
-            import concurrent.futures.thread
+            import concurrent.futures.thread  # noqa: F401  # for what it arranges at exit
 
             _end_all_at_exit()
         return self._futures
