@@ -204,10 +204,12 @@ class TaskGroup:
                     self._advance()
                     self._wake_if_idle()
                 raise
-            self._reserved -= 1
+        else:
+            self._reserved += 1
         try:
             self._begin(handle, fn, args)
         finally:
+            self._reserved -= 1
             self._wake_if_idle()  # refused: the join has waited for us
         return handle
 
@@ -381,7 +383,11 @@ class TaskGroup:
                     self._reserved += 1
                     first.set_result(None)
             elif not first.handle.done():
-                self._begin(first.handle, first.fn, first.args, first.context)
+                self._reserved += 1  # keeps a group open whose last child this is
+                try:
+                    self._begin(first.handle, first.fn, first.args, first.context)
+                finally:
+                    self._reserved -= 1
 
     def _forget(self, turn: "asyncio.Future[None]") -> None:
         try:

@@ -1,0 +1,531 @@
+"""What went wrong elsewhere, held here: one test for each known trap of cancel counting and joins."""
+
+import asyncio
+import contextlib
+import contextvars
+import gc
+import threading
+import weakref
+
+import anyio
+import pytest
+
+from aioconc.errors import TaskCancelled
+from aioconc.tasks import (
+    CancelScope,
+    TaskGroup,
+    effective_deadline,
+    fail_after,
+    move_on_after,
+    shielded,
+)
+
+
+async def forever():
+    await asyncio.Event().wait()
+
+
+async def fails(error=None):
+    await asyncio.sleep(0)
+    raise error or ValueError("child")
+
+
+def cancelling():
+    return asyncio.current_task().cancelling()
+
+
+# ---------------------------------------------------------------------- counting cancels
+
+
+async def test_a_swallowed_cancel_of_a_scope_is_taken_back():
+    """The scope uncancels what it cancelled even if the body did not raise (gh-95289)."""
+    with move_on_after(0) as scope, contextlib.suppress(asyncio.CancelledError):
+        await forever()
+    assert cancelling() == 0
+    assert (scope.cancel_called, scope.cancelled_caught) == (True, False)
+
+
+async def test_an_old_swallowed_cancel_does_not_disturb_a_scope_or_a_group():
+    """The count at entry is the baseline, not zero."""
+
+    async def work():
+        asyncio.current_task().cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)
+        with pytest.raises(TimeoutError), fail_after(0):
+            await forever()
+        with pytest.raises(TimeoutError):
+            async with TaskGroup(timeout=0):
+                await forever()
+        with pytest.raises(ExceptionGroup):
+            async with TaskGroup() as group:
+                group.start_soon(fails)
+                await forever()
+        await asyncio.sleep(0)
+        return cancelling()
+
+    assert await asyncio.create_task(work()) == 1
+
+
+@pytest.mark.parametrize("outer_first", [True, False])
+async def test_outer_cancel_beats_a_timeout_in_the_same_tick(outer_first):
+    """With both in one tick the cancellation passes through, and both counts settle."""
+
+    async def work():
+        task = asyncio.current_task()
+        scope = fail_after(60)
+        try:
+            with scope:
+                calls = [task.cancel, scope._expire]
+                for call in calls if outer_first else calls[::-1]:
+                    asyncio.get_running_loop().call_soon(call)
+                await forever()
+        except asyncio.CancelledError:
+            return task.uncancel()
+
+    assert await asyncio.create_task(work()) == 0
+
+
+async def test_nested_groups_that_fail_in_the_same_tick():
+    """The inner group does not swallow the cancel of the outer one (gh-116720)."""
+    reached = []
+    with pytest.raises(ExceptionGroup) as caught:
+        async with TaskGroup() as outer:
+            outer.start_soon(fails, ValueError("outer"))
+            try:
+                async with TaskGroup() as inner:
+                    inner.start_soon(fails, KeyError("inner"))
+                    await forever()
+            except* KeyError:
+                pass
+            await asyncio.sleep(0)
+            reached.append(1)
+    assert not reached
+    assert [str(each) for each in caught.value.exceptions] == ["outer"]
+    assert cancelling() == 0
+
+
+async def test_an_outer_timeout_during_the_join_of_a_cancelled_group_surfaces():
+    """A cancel from outside that arrives during a quiet join is not lost (gh-155433)."""
+
+    async def slow():
+        try:
+            await forever()
+        finally:
+            await shielded(asyncio.sleep(0.01))
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.005):
+            async with TaskGroup() as group:
+                group.start_soon(slow)
+                await asyncio.sleep(0)
+                group.cancel()
+    assert cancelling() == 0
+
+
+async def test_a_handled_error_leaves_the_outer_cancel_armed():
+    """Errors go first; the pending cancel strikes at the next await."""
+
+    async def work():
+        try:
+            async with TaskGroup() as group:
+                group.start_soon(fails)
+                asyncio.get_running_loop().call_soon(asyncio.current_task().cancel)
+                try:
+                    await forever()
+                finally:
+                    await shielded(asyncio.sleep(0))
+        except* ValueError:
+            pass
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.sleep(0)
+        return "both"
+
+    assert await asyncio.create_task(work()) == "both"
+
+
+async def test_generator_exit_leaves_bare():
+    """A break out of an async generator that holds a group ends quietly."""
+
+    async def numbers():
+        async with TaskGroup() as group:
+            group.start_soon(forever)
+            yield 1
+
+    source = numbers()
+    assert await anext(source) == 1
+    await source.aclose()
+
+
+async def test_awaiting_a_child_that_somebody_cancelled():
+    """A third-party cancel is TaskCancelled to the waiter, who goes on."""
+    async with TaskGroup() as group:
+        handle = group.start_soon(forever)
+        await asyncio.sleep(0)
+        handle.cancel()
+        with pytest.raises(TaskCancelled):
+            await handle
+        await asyncio.sleep(0)
+    assert cancelling() == 0
+
+
+async def test_a_child_that_swallows_its_cancel_is_joined():
+    """The block ends after the child, whatever the child does with its cancel."""
+    ended = []
+
+    async def stubborn():
+        with contextlib.suppress(asyncio.CancelledError):
+            await forever()
+        await asyncio.sleep(0)
+        ended.append(1)
+
+    async with TaskGroup() as group:
+        group.start_soon(stubborn)
+        await asyncio.sleep(0)
+        group.cancel()
+    assert ended
+
+
+async def test_a_body_that_raises_the_error_of_a_child_counts_it_once():
+    """An error that a handle brings into the body is in the group once."""
+    with pytest.raises(ExceptionGroup) as caught:
+        async with TaskGroup() as group:
+            handle = group.start_soon(fails)
+            with contextlib.suppress(asyncio.CancelledError):
+                await forever()
+            handle.result()
+    assert len(caught.value.exceptions) == 1
+
+
+# ---------------------------------------------------------------------- anyio hosts
+
+
+async def test_a_slow_join_in_a_cancelled_anyio_scope_does_not_spin():
+    """anyio re-cancels in every cycle of the loop; the join takes few cycles (anyio#1111)."""
+    loop = asyncio.get_running_loop()
+    turns = 0
+    cleaning = False
+
+    def count():
+        nonlocal turns
+        turns += 1
+        if cleaning and len(timer) < 1:
+            timer.append(loop.call_later(0.02, release.set_result, None))
+
+    timer = []
+    release = loop.create_future()
+
+    async def slow():
+        nonlocal cleaning
+        try:
+            await forever()
+        finally:
+            cleaning = True
+            count()
+            await asyncio.shield(release)
+
+    with anyio.CancelScope() as scope:
+        async with TaskGroup() as group:
+            group.start_soon(slow)
+            await asyncio.sleep(0)
+            scope.cancel()
+            original = loop.call_soon
+
+            def counted(callback, *args, **options):
+                count()
+                return original(callback, *args, **options)
+
+            with contextlib.suppress(AttributeError):  # uvloop's cannot be replaced
+                loop.call_soon = counted
+            try:
+                await forever()
+            finally:
+                pass
+    with contextlib.suppress(AttributeError):
+        del loop.call_soon
+    assert scope.cancelled_caught
+    assert turns < 200
+
+
+async def test_an_anyio_scope_recognises_its_cancel_through_a_group_and_a_shield():
+    """The original CancelledError reaches the host's scope."""
+    with anyio.move_on_after(0.005) as scope:
+        async with TaskGroup() as group:
+            group.start_soon(forever)
+            await shielded(asyncio.sleep(0.01))
+    assert scope.cancelled_caught
+
+
+async def test_a_grace_counts_at_once_in_a_cancelled_anyio_scope():
+    """Clean-up that hangs is cut short where no further cancel will arrive."""
+    with anyio.CancelScope() as scope:
+        try:
+            scope.cancel()
+            await forever()
+        finally:
+            with pytest.raises(TimeoutError, match="of grace"):
+                await shielded(forever(), grace=0)
+    assert scope.cancelled_caught
+
+
+# ---------------------------------------------------------------------- hosts and loops
+
+
+@pytest.mark.parametrize("host", ["bare", "timeout", "standard group", "anyio", "our scope"])
+async def test_a_group_works_in_every_host(host):
+    """Errors, results and the count are the same in every kind of host."""
+    async with contextlib.AsyncExitStack() as stack:
+        if host == "timeout":
+            await stack.enter_async_context(asyncio.timeout(60))
+        elif host == "standard group":
+            await stack.enter_async_context(asyncio.TaskGroup())
+        elif host == "anyio":
+            stack.enter_context(anyio.CancelScope())
+        elif host == "our scope":
+            stack.enter_context(CancelScope(timeout=60))
+        with pytest.raises(ExceptionGroup) as caught:
+            async with TaskGroup() as group:
+                handle = group.start_soon(asyncio.sleep, 0, 7)
+                group.start_soon(fails)
+                await forever()
+        assert handle.result() == 7
+        assert len(caught.value.exceptions) == 1
+        with pytest.raises(TimeoutError):
+            async with TaskGroup(timeout=0):
+                await forever()
+        await asyncio.sleep(0)
+        assert cancelling() == 0
+
+
+async def test_a_child_that_cancels_its_group_before_its_first_suspension():
+    """The group ends, whether tasks are eager or not (gh-155418)."""
+
+    async def child(group):
+        group.cancel()
+        await forever()
+
+    async with TaskGroup() as group:
+        group.start_soon(child, group)
+        await forever()
+
+
+async def test_an_eager_child_that_spawns_a_failing_sibling():
+    """No child is missed by the abort (gh-128550)."""
+
+    async def parent(group):
+        group.create_task(fails())
+        await forever()
+
+    with pytest.raises(ExceptionGroup):
+        async with TaskGroup() as group:
+            group.create_task(parent(group))
+            await forever()
+
+
+async def test_zero_seconds_cancel_the_first_suspension():
+    """An expired scope strikes at the very first await, not at the second."""
+    steps = []
+    with move_on_after(0):
+        steps.append(0)
+        await asyncio.sleep(0)
+        steps.append(1)
+    assert steps == [0]
+
+
+# ---------------------------------------------------------------------- limits and handshakes
+
+
+async def test_a_queued_child_has_the_context_of_its_call():
+    """A child that waits for a slot sees the variables of start_soon's caller."""
+    var = contextvars.ContextVar("var")
+    seen = []
+
+    async def child():
+        seen.append(var.get())
+        var.set("changed by a child")
+
+    async with TaskGroup(limit=1) as group:
+        for n in range(3):
+            var.set(n)
+            group.start_soon(child)
+    assert seen == [0, 1, 2]
+
+
+async def test_slots_are_conserved_when_waiting_spawns_are_cancelled():
+    """However waiters go away, the limit's number of children can run afterwards."""
+    async with TaskGroup(limit=2) as group:
+        gates = [asyncio.Event() for _ in range(2)]
+        for gate in gates:
+            await group.spawn(gate.wait)
+        waiters = [asyncio.create_task(group.spawn(asyncio.sleep, 0)) for _ in range(4)]
+        await asyncio.sleep(0)
+        waiters[1].cancel()
+        gates[0].set()
+        await asyncio.sleep(0)
+        waiters[0].cancel()
+        gates[1].set()
+        await asyncio.gather(*waiters, return_exceptions=True)
+        for _ in range(2):
+            await group.spawn(asyncio.sleep, 0)
+    assert group.statistics().running == 0
+    assert group._reserved == 0
+
+
+async def test_start_gives_a_late_error_to_the_group():
+    """A child that fails while its starter is cancelled fails the group: no error is lost."""
+
+    async def child(task_status):
+        try:
+            await forever()
+        finally:
+            raise OSError("clean-up")
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with TaskGroup() as group:
+            starter = asyncio.create_task(group.start(child))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            starter.cancel()
+            await asyncio.wait([starter])
+            await forever()
+    assert [str(each) for each in caught.value.exceptions] == ["clean-up"]
+
+
+async def test_background_children_are_cancelled_once():
+    """A service child gets one cancel, also when another one fails as it stops."""
+    cancels = []
+
+    async def service(error=None):
+        try:
+            await forever()
+        except asyncio.CancelledError:
+            cancels.append(1)
+            if error:
+                raise error from None
+            for _ in range(5):
+                await asyncio.sleep(0)
+            raise
+
+    with pytest.raises(ExceptionGroup):
+        async with TaskGroup() as group:
+            group.start_background(service)
+            group.start_background(service, OSError("stop"))
+            await asyncio.sleep(0)
+    assert len(cancels) == 2
+
+
+async def test_cancelling_the_scope_of_a_group_cancels_its_children_at_once():
+    """Children do not wait for a body that shields itself."""
+    cancelled = asyncio.Event()
+
+    async def child():
+        try:
+            await forever()
+        finally:
+            cancelled.set()
+
+    async with TaskGroup() as group:
+        group.start_soon(child)
+        await asyncio.sleep(0)
+        group.scope.cancel()
+        await shielded(cancelled.wait())
+
+
+async def test_a_child_of_a_further_scope_sees_the_group_and_not_that_scope():
+    """A scope that the body opens around create_task is not the child's."""
+    seen = []
+
+    async def child():
+        seen.append(effective_deadline())
+
+    with move_on_after(60) as outer:
+        async with TaskGroup() as group:
+            with move_on_after(5):
+                group.start_soon(child)
+    assert seen == [outer.deadline]
+
+
+# ---------------------------------------------------------------------- ownership
+
+
+async def test_use_from_another_thread_is_refused():
+    """A group belongs to its loop: nothing is corrupted, and the error names the remedy."""
+    async with TaskGroup() as group:
+        errors = []
+
+        def elsewhere():
+            for call in (lambda: group.start_soon(forever), group.cancel, group.scope.cancel):
+                try:
+                    call()
+                except RuntimeError as error:
+                    errors.append(str(error))
+
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        thread.join()
+        assert len(errors) == 3
+        assert all("call_soon_threadsafe" in error for error in errors)
+
+
+async def test_leaving_in_another_task_is_refused_after_the_children_have_ended():
+    """The wrong task gets a RuntimeError, and no child outlives the call."""
+    group = TaskGroup()
+    await group.__aenter__()
+    handle = group.start_soon(forever)
+    with pytest.raises(RuntimeError, match="left in the task that entered it"):
+        await asyncio.create_task(group.__aexit__(None, None, None))
+    assert handle.cancelled()
+
+
+async def test_a_scope_left_in_another_task_never_strikes():
+    """Its timer is gone, so the host is not cancelled by a scope it thinks is over."""
+
+    async def leave():
+        with pytest.raises(RuntimeError, match="left in the task that entered it"):
+            scope.__exit__(None, None, None)
+
+    scope = CancelScope(timeout=0.001)
+    scope.__enter__()
+    await asyncio.create_task(leave())
+    await asyncio.sleep(0.005)
+    assert cancelling() == 0
+
+
+async def test_a_group_and_a_scope_serve_one_block():
+    """Reuse is refused."""
+    group, scope = TaskGroup(), CancelScope()
+    async with group:
+        with scope:
+            pass
+    with pytest.raises(RuntimeError, match="make another one"):
+        await group.__aenter__()
+    with pytest.raises(RuntimeError, match="make another one"):
+        scope.__enter__()
+
+
+# The error of an eager child leads by f_back to every frame that started it, asyncio's included.
+@pytest.mark.loops("asyncio", "uvloop")
+async def test_a_failing_group_leaves_no_reference_cycle():
+    """What a failing child held is freed without the garbage collector (gh-128552)."""
+
+    class Local:
+        pass
+
+    async def child():
+        local = Local()
+        refs.append(weakref.ref(local))
+        raise OSError
+
+    refs = []
+    gc.disable()
+    try:
+        try:
+            async with TaskGroup() as group:
+                group.create_task(child())
+        except* OSError:
+            pass
+        del group
+        await asyncio.sleep(0)
+        assert refs[0]() is None
+    finally:
+        gc.enable()
