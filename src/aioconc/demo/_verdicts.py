@@ -100,7 +100,8 @@ def _crash(url: str, journal: Journal) -> tuple[bool, str]:
     times = len(journal.spans_of(url, "parse"))
     crashes = f"crashed its worker {times} time{'s' * (times > 1)}"
     if lost:
-        return False, f"{crashes}; {lost} other pages were lost with it"
+        were = "page was" if lost == 1 else "pages were"
+        return False, f"{crashes}; {lost} other {were} lost with it"
     if hit:
         again = "page" if len(hit) == 1 else "pages"
         return False, f"{crashes}; {len(hit)} other {again} had to be parsed again, none was lost"
