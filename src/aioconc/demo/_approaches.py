@@ -127,4 +127,3 @@ async def with_aioconc(urls: Sequence[str], run: str, tell: Tell) -> None:
 SYNC = {"sequential": sequential, "32 threads": threads, "processes": processes}
 ASYNC = {"asyncio, parsing inline": asyncio_inline, "aioconc": with_aioconc}
 NAMES = (*SYNC, *ASYNC)
-

@@ -19,6 +19,7 @@ from aioconc.demo._report import write_report
 from aioconc.demo._results import dumps, results_of
 from aioconc.demo._screen import Screen, choose_screen
 
+
 def run_command(argv: Sequence[str] | None) -> int:
     """Run the demo; returns the exit status."""
     options = parse_options(argv)

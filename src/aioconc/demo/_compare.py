@@ -244,5 +244,3 @@ def _note_memory(pid: int, peaks: dict[int, int]) -> None:
             peaks[pid] = max(peaks.get(pid, 0), int(line.split()[1]) * 1024)
     for child in children:
         _note_memory(child, peaks)
-
-

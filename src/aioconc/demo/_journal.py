@@ -123,7 +123,9 @@ class Journal:
 
     def spans_of(self, url: str, stage: Stage | None = None) -> list[Span]:
         return [
-            span for span in self.spans if span.url == url and (stage is None or span.stage == stage)
+            span
+            for span in self.spans
+            if span.url == url and (stage is None or span.stage == stage)
         ]
 
     def in_flight(self, stage: Stage) -> int:

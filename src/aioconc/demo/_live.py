@@ -31,7 +31,9 @@ class Style:
     def __init__(self, *, colour: bool, unicode: bool) -> None:
         self._colour = colour
         self.full, self.empty = ("\u2588", "\u2591") if unicode else ("#", ".")
-        self.yes, self.no, self.wait = ("\u2713", "\u2717", "\u00b7") if unicode else ("x", "!", " ")
+        self.yes, self.no, self.wait = (
+            ("\u2713", "\u2717", "\u00b7") if unicode else ("x", "!", " ")
+        )
         self.dot = " \u00b7 " if unicode else ", "
 
     def __call__(self, style: str, text: str) -> str:

@@ -86,7 +86,8 @@ def sketch(words: list[str]) -> tuple[int, ...]:
     if not width:
         return ()
     shingles = {
-        zlib.crc32(" ".join(words[at : at + width]).encode()) for at in range(len(words) - width + 1)
+        zlib.crc32(" ".join(words[at : at + width]).encode())
+        for at in range(len(words) - width + 1)
     }
     return tuple(min((a * each + b) % _PRIME for each in shingles) for a, b in _LINES)
 

@@ -87,9 +87,7 @@ def plan_folder(folder: Path) -> Plan:
         for file in folder.rglob(suffix)
     )
     host = "files.localhost"
-    return Plan(
-        root=str(folder), pages=dict.fromkeys(found, host), delay=(0.0, 0.0), hosts=(host,)
-    )
+    return Plan(root=str(folder), pages=dict.fromkeys(found, host), delay=(0.0, 0.0), hosts=(host,))
 
 
 @asynccontextmanager

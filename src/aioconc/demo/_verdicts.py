@@ -60,7 +60,10 @@ def _after_success(kind: Kind, url: str, journal: Journal) -> tuple[bool, str]:
             return True, f"the host was left alone for {RETRY_AFTER} s, then the page was read"
         case Kind.SLOW:
             meanwhile = _finished_during(last, journal)
-            return meanwhile > 0, f"answered after {last.seconds:.1f} s; {meanwhile} pages meanwhile"
+            return (
+                meanwhile > 0,
+                f"answered after {last.seconds:.1f} s; {meanwhile} pages meanwhile",
+            )
         case _:
             return False, "the page was read as if nothing were wrong"
 
@@ -124,7 +127,9 @@ def _started_in_pause(refused: Sequence[Span], journal: Journal) -> int:
         assert refusal.ended is not None
         until = refusal.ended + RETRY_AFTER * 0.95  # clocks of two processes
         count += sum(
-            span.stage == "fetch" and span.host == refusal.host and refusal.ended < span.started < until
+            span.stage == "fetch"
+            and span.host == refusal.host
+            and refusal.ended < span.started < until
             for span in journal.spans
         )
     return count
