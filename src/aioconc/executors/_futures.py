@@ -8,6 +8,7 @@ be killed one by one, since the pool underneath cannot.
 
 import concurrent.futures
 import functools
+import importlib
 import inspect
 import itertools
 import logging
@@ -317,8 +318,16 @@ def _end_all() -> None:
     finish_all()
     _exiting = True
     for pool in tuple(_live):
-        if pool.pid == os.getpid():  # a forked child leaves its parent's workers alone
-            pool.end_by_force()
+        # A forked child leaves its parent's workers alone, and idle ones end by themselves.
+        executor = pool.executor
+        if pool.pid != os.getpid() or not pool.running or executor is None:
+            continue
+        if pool.end_by_force():
+            # The standard library's own exit, which comes next, must not meet a manager thread
+            # that is just closing what it is about to write to. Bounded, as nothing may hang here.
+            waiter = threading.Thread(target=executor.shutdown, daemon=True)
+            waiter.start()
+            waiter.join(5.0)
 
 
 class FuturesExecutor(StreamingExecutor):
@@ -465,9 +474,8 @@ class FuturesExecutor(StreamingExecutor):
         if self._feeder.factory is not None:
             # What is submitted in the last line of a program must still find an executor: once
             # the exit has begun, these modules can no longer be loaded.
-            import concurrent.futures.process
-            import concurrent.futures.thread  # noqa: F401  # for what it arranges at exit
-
+            for module in ("process", "thread"):
+                importlib.import_module(f"concurrent.futures.{module}")
             _end_all_at_exit()
         return self._futures
 
