@@ -6,7 +6,7 @@ never started, so a failure leaves no "never awaited" behind.
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterable, Awaitable, Iterable
+from collections.abc import AsyncIterable, Awaitable, Coroutine, Generator, Iterable
 from typing import Any, Literal, TypeVar, overload
 
 from aioconc._internal._check import check_limit
@@ -18,34 +18,37 @@ T = TypeVar("T")
 
 
 @overload
-async def gather_limited(
-    *aws: Awaitable[T], limit: float, return_exceptions: Literal[False] = False, progress: Progress = None
-) -> list[T]: ...
+def gather_limited(
+    *aws: Awaitable[T],
+    limit: float,
+    return_exceptions: Literal[False] = False,
+    progress: Progress = None,
+) -> Coroutine[Any, Any, list[T]]: ...
 @overload
-async def gather_limited(
+def gather_limited(
     aws: Iterable[Awaitable[T]] | AsyncIterable[Awaitable[T]],
     /,
     *,
     limit: float,
     return_exceptions: Literal[False] = False,
     progress: Progress = None,
-) -> list[T]: ...
+) -> Coroutine[Any, Any, list[T]]: ...
 @overload
-async def gather_limited(
+def gather_limited(
     *aws: Awaitable[T], limit: float, return_exceptions: bool, progress: Progress = None
-) -> list[T | BaseException]: ...
+) -> Coroutine[Any, Any, list[T | BaseException]]: ...
 @overload
-async def gather_limited(
+def gather_limited(
     aws: Iterable[Awaitable[T]] | AsyncIterable[Awaitable[T]],
     /,
     *,
     limit: float,
     return_exceptions: bool,
     progress: Progress = None,
-) -> list[T | BaseException]: ...
-async def gather_limited(
+) -> Coroutine[Any, Any, list[T | BaseException]]: ...
+def gather_limited(
     *aws: Any, limit: float, return_exceptions: bool = False, progress: Progress = None
-) -> list[Any]:
+) -> Coroutine[Any, Any, list[Any]]:
     """Await all of `aws`, at most `limit` at once; return their results in order.
 
     Equals `asyncio.gather(*aws)` with a limit. Unlike it, a failure cancels the others and waits
@@ -76,53 +79,83 @@ async def gather_limited(
         >>> asyncio.run(main())
         [0, 1, 2, 3, 4]
     """
-    source: Any = aws
+    lot = _Lot(aws)
     if len(aws) == 1 and not inspect.isawaitable(aws[0]):
-        source = aws[0]
-        if not isinstance(source, (Iterable, AsyncIterable)) or isinstance(source, (str, bytes)):
-            raise TypeError(_not_awaitable(source))
-    try:
-        policy = Policy(
-            limit=check_limit("limit", limit),
-            on_error="return" if return_exceptions else "raise",
-        )
-    except BaseException:
-        if isinstance(source, (tuple, list)):
-            for aw in source:
-                discard(aw)
-        raise
-    return await MapRun(
-        _itself, source, policy, progress=progress, discard=discard, name="gather_limited"
+        lot.source = aws[0]
+        if not isinstance(aws[0], (Iterable, AsyncIterable)) or isinstance(aws[0], (str, bytes)):
+            raise _not_awaitable(aws[0])
+    policy = Policy(
+        limit=check_limit("limit", limit),
+        on_error="return" if return_exceptions else "raise",
     )
+    return _gather(lot, policy, progress)
 
 
-def _itself(aw: Any) -> Awaitable[Any]:
-    if type(aw) is _Coroutine or inspect.isawaitable(aw):
-        return aw  # type: ignore[no-any-return]  # isawaitable does not narrow
-    raise TypeError(_not_awaitable(aw))
+async def _gather(lot: "_Lot", policy: Policy, progress: Progress) -> list[Any]:
+    run: MapRun[Any] = MapRun(
+        None,
+        lot.source,
+        policy,
+        progress=progress,
+        explain=_not_awaitable,
+        discard=_discard,
+        name="gather_limited",
+    )
+    try:
+        return await run
+    finally:
+        if run.started:
+            lot.source = ()  # the window has seen to it
 
 
-def discard(aw: Any) -> None:
-    """Dispose of an awaitable that will not be awaited."""
-    if inspect.iscoroutine(aw):
+# Shown by "was never awaited", by task names and by tracebacks.
+_gather.__name__ = _gather.__qualname__ = "gather_limited"
+
+
+class _Lot:
+    """What `gather_limited` was given. Closes what is left of it, also if it is never run.
+
+    The coroutine of a task that is cancelled before its first step is thrown away without running
+    a line of it, as is one that nobody awaits. Its arguments go with it, and this among them.
+    """
+
+    __slots__ = ("source",)
+
+    def __init__(self, source: Any) -> None:
+        self.source = source
+
+    def __del__(self) -> None:
+        if isinstance(self.source, (tuple, list)):
+            for aw in self.source:
+                if _is_unstarted(aw):
+                    aw.close()
+
+
+def _is_unstarted(aw: Any) -> bool:
+    # One that is given twice may be running when its second copy is thrown away.
+    return inspect.iscoroutine(aw) and inspect.getcoroutinestate(aw) == inspect.CORO_CREATED
+
+
+def _discard(aw: Any) -> "asyncio.Future[Any] | None":
+    """Dispose of an awaitable that will not be awaited; give what must be waited for."""
+    if _is_unstarted(aw):
         aw.close()
     elif isinstance(aw, asyncio.Future):
         aw.cancel()
+        return aw
+    return None
 
 
-def _not_awaitable(value: Any) -> str:
+def _not_awaitable(value: Any) -> TypeError:
     if inspect.iscoroutinefunction(value):
         name = value.__qualname__
-        return (
+        return TypeError(
             f"gather_limited expected awaitables, got the async function {name}; "
             f"did you mean {name}(), or map_limited({name}, items, limit=...)?"
         )
-    return f"gather_limited expected awaitables or one iterable of them, got {value!r:.80}"
-
-
-async def _nothing() -> None: ...
-
-
-_coroutine = _nothing()
-_Coroutine = type(_coroutine)
-_coroutine.close()
+    hint = ""
+    if isinstance(value, (list, tuple, Generator)):
+        hint = "; did you mean gather_limited(*jobs, limit=...), or one iterable alone?"
+    return TypeError(
+        f"gather_limited expected awaitables or one iterable of them, got {value!r:.80}{hint}"
+    )

@@ -6,21 +6,33 @@ and keeps the results in order.
 """
 
 import asyncio
+import functools
 import inspect
 import math
 import warnings
 from collections import deque
-from collections.abc import AsyncIterable, Awaitable, Callable, Generator, Hashable, Iterable
-from itertools import repeat
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Hashable,
+    Iterable,
+    Iterator,
+    Sized,
+)
+from itertools import chain, count, repeat
 from types import TracebackType
 from typing import Any, Final, Generic, Literal, Self, TypeVar
 
 from aioconc._internal._check import check_choice, check_count, check_limit, check_timeout
 from aioconc.flow._admission import Admission
+from aioconc.flow._backoff import call_counter
 from aioconc.flow._progress import Progress, make_reporter
 from aioconc.flow._rate_limiter import RateLimiter
-from aioconc.flow._window import SKIPPED, OnError, Policy, RetryHook, Window
-from aioconc.tasks._scope import _current, raise_if_cancelled
+from aioconc.flow._window import SKIPPED, OnError, Policy, RetryHook, Sink, Window
+from aioconc.tasks._scope import _current, check_loop, raise_if_cancelled
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -31,6 +43,12 @@ class Pending:
 
 
 PENDING: Final = Pending()
+
+# Results that may wait for the reader of a map without a limit.
+DEFAULT_BUFFER: Final = 100
+
+# A list of unknown length grows by so many places at a time.
+CHUNK: Final = 1024
 
 
 def map_limited(
@@ -112,8 +130,11 @@ def map_limited(
         4
     """
     _check_fn(fn)
-    _check_source("map_limited", source)
+    _check_source(source)
     check_limit("limit", limit)
+    for name, hook in (("retry", retry), ("key", key)):
+        if hook is not None and not callable(hook):
+            raise TypeError(f"{name} must be a function, got {hook!r}")
     if limit_per_key is not None:
         check_count("limit_per_key", limit_per_key)
         if key is None:
@@ -164,7 +185,7 @@ class MapRun(Generic[R]):
 
     def __init__(
         self,
-        fn: Callable[[Any], Awaitable[R]],
+        fn: Callable[[Any], Awaitable[R]] | None,
         source: Iterable[Any] | AsyncIterable[Any],
         policy: Policy,
         *,
@@ -174,7 +195,8 @@ class MapRun(Generic[R]):
         limit_per_key: int | None = None,
         buffer: int | None = None,
         progress: Progress = None,
-        discard: Callable[[Any], None] | None = None,
+        explain: Callable[[Any], TypeError] | None = None,
+        discard: Callable[[Any], "asyncio.Future[Any] | None"] | None = None,
         name: str | None = None,
     ) -> None:
         self._fn = fn
@@ -186,8 +208,9 @@ class MapRun(Generic[R]):
         self._limit_per_key = limit_per_key
         self._buffer = buffer
         self._progress = progress
+        self._name = name or _name_of(fn)
+        self._explain = explain or functools.partial(_not_async, self._name)
         self._discard = discard
-        self._name = name or getattr(fn, "__qualname__", None) or type(fn).__qualname__
         self._used = False
         self._window: Window | None = None
         self._stream: _Stream[R] | None = None
@@ -195,14 +218,23 @@ class MapRun(Generic[R]):
     @property
     def limit(self) -> float:
         """Most calls in flight. May be set while the map runs: calls in flight go on, and fewer
-        or more follow them."""
+        or more follow them.
+        """
         return self._policy.limit
 
     @limit.setter
     def limit(self, value: float) -> None:
-        self._policy.limit = check_limit("limit", value)
-        if self._window is not None:
+        check_limit("limit", value)
+        if self._window is None:
+            self._policy.limit = value
+        else:
+            check_loop(self._window.loop, "a map", 'setattr, run, "limit"')
             self._window.limit = value
+
+    @property
+    def started(self) -> bool:
+        """Whether it has begun: the source is then closed, or will be."""
+        return self._window is not None
 
     def __await__(self) -> Generator[Any, None, list[R]]:
         self._use()
@@ -215,22 +247,23 @@ class MapRun(Generic[R]):
             size = len(self._source) if isinstance(self._source, (tuple, range)) else 0
             results = _List(size, self._policy.on_error == "skip")
         window = self._open(results, math.inf)
+        window.start()
         await window.finish()
         return results.values()
 
-    async def __aenter__(self) -> "_Stream[R]":
+    async def __aenter__(self) -> AsyncIterator[R]:
         self._use()
-        raise_if_cancelled()
-        limit = self._policy.limit
         buffer = self._buffer
         if buffer is None:
-            buffer = 100 if limit == math.inf else int(limit)
-        arrivals: _Arrivals | _InOrder = _InOrder() if self._ordered else _Arrivals()
-        stream: _Stream[R] = _Stream(arrivals)
+            limit = self._policy.limit
+            buffer = DEFAULT_BUFFER if limit == math.inf else int(limit)
+        stream: _Stream[R] = _Stream(_InOrder() if self._ordered else _Arrivals())
+        window = self._open(stream, buffer)
+        stream.attach(window, max(1, buffer // 2))
         self._stream = stream
-        # With no limit, the buffer bounds what runs ahead of the reader.
-        capacity = buffer + (0 if limit == math.inf else limit)
-        stream.attach(self._open(stream, max(capacity, 1)), max(1, buffer // 2))
+        window.start()
+        if isinstance(window.failure, asyncio.CancelledError):
+            await window.finish()  # the scope around is cancelled: nothing has started
         return stream
 
     async def __aexit__(
@@ -258,7 +291,7 @@ class MapRun(Generic[R]):
             raise RuntimeError(f"{self!r} serves once; call map_limited again")
         self._used = True
 
-    def _open(self, sink: Any, capacity: float) -> Window:
+    def _open(self, sink: Sink, buffer: float) -> Window:
         policy = self._policy
         admission = None
         if self._rate is not None or self._key is not None or policy.retry is not None:
@@ -268,20 +301,20 @@ class MapRun(Generic[R]):
                 limit_per_key=math.inf if self._limit_per_key is None else self._limit_per_key,
                 rate=self._rate,
             )
-            capacity += admission.look_ahead
-        total = len(self._source) if hasattr(self._source, "__len__") else None
+        total = len(self._source) if isinstance(self._source, Sized) else None
         self._window = Window(
-            _in_task(self._fn) if policy.isolate == "task" else self._fn,
+            self._fn,
             self._source,
             sink,
             policy,
-            capacity=capacity,
+            buffer=buffer,
             admission=admission,
             reporter=make_reporter(self._progress, total, self._name),
+            on_started=call_counter(policy.retry),
             label=self._name,
+            explain=self._explain,
             discard=self._discard,
         )
-        self._window.start()
         return self._window
 
     def __del__(self) -> None:
@@ -302,21 +335,25 @@ class MapRun(Generic[R]):
 
 
 class _List:
-    """Results by index."""
+    """Results by index. Places are made before the items are pulled, so that `put` is plain C."""
 
     def __init__(self, size: int, skips: bool) -> None:
         self._skips = skips
         self._results: list[Any] = [PENDING] * size
-        if size:
-            self.put = self._results.__setitem__  # type: ignore[method-assign]  # same, in C
+        self.put: Callable[[int, Any], object] = self._results.__setitem__
+        self.store = self._results
 
-    def put(self, index: int, value: Any) -> None:
-        try:
-            self._results[index] = value
-        except IndexError:
-            room = index - len(self._results) + 1024
-            self._results.extend(repeat(PENDING, room))
-            self._results[index] = value
+    def indexes(self) -> Iterator[int]:
+        return chain(range(len(self._results)), chain.from_iterable(self._more()))
+
+    def _more(self) -> Iterator[range]:
+        while True:
+            start = len(self._results)
+            self._results.extend(repeat(PENDING, CHUNK))
+            yield range(start, start + CHUNK)
+
+    def head(self) -> int:
+        return -1
 
     def ended(self) -> None:
         pass
@@ -340,6 +377,12 @@ class _Bag:
         if value is not SKIPPED:
             self._results.append(value)
 
+    def indexes(self) -> Iterator[int]:
+        return count()
+
+    def head(self) -> int:
+        return -1
+
     def ended(self) -> None:
         pass
 
@@ -360,6 +403,9 @@ class _Arrivals:
     def pop(self) -> Any:
         return self._waiting.popleft() if self._waiting else PENDING
 
+    def head(self) -> int:
+        return -1
+
 
 class _InOrder:
     """Finished results that wait for the reader, or for a slower one before them."""
@@ -378,6 +424,9 @@ class _InOrder:
             self._next += 1
         return value
 
+    def head(self) -> int:
+        return self._next
+
 
 class _Stream(Generic[R]):
     """The results of a running map, as an async iterator for one reader at a time.
@@ -389,6 +438,7 @@ class _Stream(Generic[R]):
     def __init__(self, arrivals: _Arrivals | _InOrder) -> None:
         self._arrivals = arrivals
         self._pop = arrivals.pop
+        self.head = arrivals.head
         self._window: Window | None = None
         self._refill = 1
         # Results taken that the window has not been told of. It is told of several at a time,
@@ -400,6 +450,9 @@ class _Stream(Generic[R]):
     def attach(self, window: Window, refill: int) -> None:
         self._window = window
         self._refill = refill
+
+    def indexes(self) -> Iterator[int]:
+        return count()
 
     def put(self, index: int, value: Any) -> None:
         if self._arrivals.put(index, value):
@@ -473,20 +526,22 @@ class _Stream(Generic[R]):
 # ---------------------------------------------------------------------- checks
 
 
-def _in_task(fn: Callable[[Any], Awaitable[R]]) -> Callable[[Any], Awaitable[R]]:
-    """Run each call in a task of its own."""
-
-    async def call(item: Any) -> R:
-        # Awaiting the task forwards a cancellation to it and waits for its end.
-        return await asyncio.get_running_loop().create_task(
-            _awaited(fn, item), name=getattr(fn, "__qualname__", None)
-        )
-
-    return call
+def _name_of(fn: Any) -> str:
+    """The user's function as errors name it."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    return getattr(fn, "__qualname__", None) or type(fn).__qualname__
 
 
-async def _awaited(fn: Callable[[Any], Awaitable[R]], item: Any) -> R:
-    return await fn(item)
+def _not_async(name: str, result: Any) -> TypeError:
+    if isinstance(result, AsyncIterable):
+        what = "an async generator, which yields many results for one item"
+    else:
+        what = f"{result!r:.80}, which cannot be awaited"
+    return TypeError(
+        f"map_limited expected an async function, but {name} returned {what}; write "
+        f"`async def {name}`, or leave a plain function to a thread with aioconc.offload_io"
+    )
 
 
 def _check_fn(fn: Any) -> None:
@@ -498,8 +553,10 @@ def _check_fn(fn: Any) -> None:
             f"did you mean map_limited({name}, items, limit=...)?"
         )
     if not callable(fn):
-        raise TypeError(f"map_limited expected an async function, got {fn!r}")
-    if inspect.isfunction(fn) and fn.__code__.co_flags & inspect.CO_GENERATOR:
+        raise TypeError(
+            f"map_limited expected an async function first, then the items, got {fn!r:.80}"
+        )
+    if inspect.isgeneratorfunction(fn) and not fn.__code__.co_flags & inspect.CO_ITERABLE_COROUTINE:
         raise TypeError(f"map_limited expected an async function, {fn.__qualname__} is a generator")
     if inspect.isasyncgenfunction(fn):
         raise TypeError(
@@ -508,6 +565,16 @@ def _check_fn(fn: Any) -> None:
         )
 
 
-def _check_source(call: str, source: Any) -> None:
-    if not isinstance(source, (Iterable, AsyncIterable)) and not hasattr(source, "__getitem__"):
-        raise TypeError(f"{call} expected an iterable or async iterable of items, got {source!r}")
+def _check_source(source: Any) -> None:
+    if isinstance(source, (Iterable, AsyncIterable)):
+        return
+    rule = "map_limited expected an iterable or async iterable of items"
+    if inspect.iscoroutine(source):
+        name = source.__qualname__
+        source.close()
+        raise TypeError(f"{rule}, got a coroutine; did you mean `await {name}(...)`?")
+    if inspect.isgeneratorfunction(source) or inspect.isasyncgenfunction(source):
+        name = source.__qualname__
+        raise TypeError(f"{rule}, got the function {name}; did you mean {name}()?")
+    if isinstance(source, type) or not hasattr(source, "__getitem__"):
+        raise TypeError(f"{rule}, got {source!r:.80}")

@@ -1,8 +1,8 @@
 """Reading a source lazily: one way in for sync and async iterables.
 
-`SyncFeed` calls `next` when an item is wanted. `AsyncFeed` owns the one task that ever touches an
-async source, since scopes and context variables inside it bind to the task that runs it. Each
-closes a generator exactly once, in the task that ran it.
+`SyncFeed` calls `next` when an item is wanted, in one context of the source's own. `AsyncFeed`
+owns the one task that ever touches an async source, since scopes and context variables inside it
+bind to the task that runs it. Each closes a generator exactly once, where it ran.
 """
 
 import asyncio
@@ -17,14 +17,14 @@ from collections.abc import (
     Iterable,
     Iterator,
 )
+from contextvars import Context, copy_context
 from functools import partial
 from itertools import chain
 from typing import Any, Final, Protocol
 
-
 Job = tuple[int, Any]  # index in the source, item
 
-# Iterators of these end for good when they end and cannot fail.
+# Their iterators run no code of the user, and when they end they end for good.
 PLAIN: Final = (list, tuple, range, dict, set, frozenset)
 
 
@@ -32,16 +32,18 @@ class Feed(Protocol):
     """What the window reads from. `pull` gives the next job, or None; it never waits."""
 
     exhausted: bool
-    pull: Callable[[], Job | None]
 
-    def start(self) -> None:
+    @property
+    def pull(self) -> Callable[[], Job | None]: ...
+
+    def start(self, context: Context) -> None:
         """Begin, if there is something to begin. Called once, in the owner's task."""
 
     def stop(self) -> None:
         """Read no further."""
 
     def tasks(self) -> Collection["asyncio.Task[Any]"]:
-        """Tasks to wait for before the map ends."""
+        """Tasks to wait for before the map ends; ask again when they have ended."""
 
     def close(self) -> None:
         """Close a sync source. Called once, after `tasks` have ended."""
@@ -55,25 +57,32 @@ class SyncFeed:
 
     Args:
         source: any iterable. A generator is closed at the end; any other iterator is left alone.
+        indexes: numbers for the items.
     """
 
-    def __init__(self, source: Iterable[Any]) -> None:
+    def __init__(self, source: Iterable[Any], indexes: Iterator[int]) -> None:
         self._source = source
-        self._iterator = iter(source)
+        # Pulled by many tasks, a generator must still find its context variables (and the tokens
+        # of those it has set) where it left them, and an item must not see them.
+        self._context = copy_context()
+        self._iterator = self._context.run(iter, source)
         self.exhausted = False
         # An iterator may go on after it raised, a generator may not: one error ends the source.
         final = isinstance(source, PLAIN) or isinstance(self._iterator, Generator)
         items = self._iterator if final else (item for item in self._iterator)
         # Pulling stays in C until the source ends, which runs `_end`.
-        self.pull: Callable[[], Job | None] = partial(
-            next, chain(enumerate(items), self._end()), None
+        jobs = chain(zip(indexes, items, strict=False), self._end())
+        self.pull: Callable[[], Job | None] = (
+            partial(next, jobs, None)
+            if isinstance(source, PLAIN)
+            else partial(self._context.run, next, jobs, None)
         )
 
     def _end(self) -> Iterator[Job]:
         self.exhausted = True
         yield from ()
 
-    def start(self) -> None:
+    def start(self, context: Context) -> None:
         pass
 
     def stop(self) -> None:
@@ -84,18 +93,23 @@ class SyncFeed:
 
     def close(self) -> None:
         if isinstance(self._iterator, Generator):
-            self._iterator.close()
+            self._context.run(self._iterator.close)
 
     def rest(self) -> Iterable[Any]:
         """Items that exist although nobody pulled them: those of a list."""
-        return self._iterator if isinstance(self._source, PLAIN) else ()
+        return self._iterator if isinstance(self._source, Collection) else ()
 
 
+# A reader's life:   new -> reading -> closing the source -> done
+#                       \-> (cancelled before its first step) -> new one, which only closes
+# Rule: `stop` cancels it only while it reads; anywhere else the cancel would strike the source's
+#       own clean-up.
 class AsyncFeed:
-    """Items of an async iterable, pulled ahead of need by one task: at most one at a time.
+    """Items of an async iterable, read by one task, and only when the window wants one.
 
     Args:
         source: any async iterable. An async generator is closed at the end, by the same task.
+        indexes: numbers for the items.
         wanted: whether the window can use one more item now.
         on_item: called after each new item, and at the end of the source.
         on_error: called with an exception that the source raises.
@@ -104,34 +118,41 @@ class AsyncFeed:
     def __init__(
         self,
         source: AsyncIterable[Any],
+        indexes: Iterator[int],
         *,
         wanted: Callable[[], bool],
         on_item: Callable[[], None],
         on_error: Callable[[BaseException], None],
     ) -> None:
         self._iterator = aiter(source)
+        self._indexes = indexes
         self._wanted = wanted
         self._on_item = on_item
         self._on_error = on_error
-        self._ready: deque[Job] = deque()
-        self._read_items = 0
+        self._ready: deque[Job] = deque()  # one at most
         self._hungry: asyncio.Future[None] | None = None
         self._reading = True
-        # Whether the puller is suspended in the source or waits to be asked: cancelling it
-        # anywhere else would strike its `aclose`.
         self._interruptible = False
-        self._puller: asyncio.Task[None] | None = None
+        self._begun = False
+        self._reader: asyncio.Task[None] | None = None
         self.exhausted = False
 
-    def start(self) -> None:
-        self._puller = asyncio.get_running_loop().create_task(
-            self._pull_all(), name=f"aioconc reader of {self._iterator!r:.60}"
+    def start(self, context: Context) -> None:
+        self._context = context
+        self._launch(None)
+
+    def _launch(self, struck: asyncio.CancelledError | None) -> None:
+        self._reader = asyncio.get_running_loop().create_task(
+            self._read_and_close(struck),
+            name=f"aioconc reader of {self._iterator!r:.60}",
+            context=self._context,
         )
+        self._reader.add_done_callback(lambda _: self.tasks())
 
     def pull(self) -> Job | None:
         if self._ready:
             job = self._ready.popleft()
-            self.exhausted = not self._reading and not self._ready
+            self.exhausted = not self._reading
             return job
         if self._hungry is not None and not self._hungry.done():
             self._hungry.set_result(None)
@@ -140,37 +161,46 @@ class AsyncFeed:
     def stop(self) -> None:
         self._reading = False
         self.exhausted = True
-        if self._puller is not None and self._interruptible:
-            self._puller.cancel()
+        if self._reader is not None and self._interruptible:
+            self._reader.cancel()
 
     def tasks(self) -> Collection["asyncio.Task[Any]"]:
-        return () if self._puller is None else (self._puller,)
+        if self._reader is not None and self._reader.done() and not self._begun:
+            # Somebody else cancelled it before its first step, so its code never ran.
+            self._launch(asyncio.CancelledError())
+        return () if self._reader is None else (self._reader,)
 
     def close(self) -> None:
-        pass  # the puller has done it
+        pass  # the reader has done it
 
     def rest(self) -> Iterable[Any]:
         """Items that were read and not pulled."""
         return [item for _, item in self._ready]
 
-    async def _pull_all(self) -> None:
+    async def _read_and_close(self, struck: asyncio.CancelledError | None) -> None:
+        self._begun = True
+        task = asyncio.current_task()
         try:
+            if struck is not None:
+                raise struck
             await self._read(self._iterator)
         except asyncio.CancelledError as error:
             if self._reading:  # not from `stop`: the source was cancelled by somebody else
                 self._on_error(error)
         except BaseException as error:
+            if is_destroyed(error, task):
+                raise
             self._on_error(error)
-        finally:
-            try:
-                if isinstance(self._iterator, AsyncGenerator):
-                    await self._iterator.aclose()
-            except BaseException as error:
-                self._on_error(error)
-            finally:
-                self._reading = False
-                self.exhausted = not self._ready
-                self._on_item()
+        try:
+            if isinstance(self._iterator, AsyncGenerator):
+                await self._iterator.aclose()
+        except BaseException as error:
+            if is_destroyed(error, task):
+                raise
+            self._on_error(error)
+        self._reading = False
+        self.exhausted = not self._ready
+        self._on_item()
 
     async def _read(self, iterator: AsyncIterator[Any]) -> None:
         loop = asyncio.get_running_loop()
@@ -188,7 +218,17 @@ class AsyncFeed:
                 return
             finally:
                 self._interruptible = False
-            self._ready.append((self._read_items, item))
-            self._read_items += 1
+            self._ready.append((next(self._indexes), item))
+            item = None
             if self._reading:
                 self._on_item()
+
+
+def is_destroyed(error: BaseException, task: "asyncio.Task[Any] | None") -> bool:
+    """Whether `error` is the end of a coroutine whose loop is gone, and not somebody's mistake."""
+    if not isinstance(error, GeneratorExit):
+        return False
+    try:
+        return asyncio.current_task() is not task
+    except RuntimeError:
+        return True
