@@ -192,9 +192,9 @@ class FuturesPool(Pool):
         try:
             future = self._submit(job, data)
         except RuntimeError:  # broken or shut down since the last job; this one has not started
+            self.broken = self.executor  # whatever it is, it is not to be trusted with another
             if fresh or self.factory is None or _exiting:
                 raise
-            self.broken = self.executor
             self._renew()
             future = self._submit(job, data)
         executor = self.executor
@@ -324,10 +324,12 @@ def _end_all() -> None:
             continue
         if pool.end_by_force():
             # The standard library's own exit, which comes next, must not meet a manager thread
-            # that is just closing what it is about to write to. Bounded, as nothing may hang here.
-            waiter = threading.Thread(target=executor.shutdown, daemon=True)
-            waiter.start()
-            waiter.join(5.0)
+            # that is just closing what it is about to write to. Bounded, as nothing may hang here;
+            # not through `shutdown`, which cannot be bounded without a new thread, and none can
+            # be started here on 3.12.0 and 3.12.1.
+            manager = getattr(executor, "_executor_manager_thread", None)
+            if manager is not None:
+                manager.join(5.0)
 
 
 class FuturesExecutor(StreamingExecutor):
