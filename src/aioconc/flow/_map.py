@@ -32,6 +32,7 @@ from aioconc.flow._backoff import call_counter
 from aioconc.flow._progress import Progress, make_reporter
 from aioconc.flow._rate_limiter import RateLimiter
 from aioconc.flow._window import SKIPPED, OnError, Policy, RetryHook, Sink, Window
+from aioconc.tasks._join import in_cancelled_anyio_scope
 from aioconc.tasks._scope import _current, check_loop, raise_if_cancelled
 
 T = TypeVar("T")
@@ -501,6 +502,12 @@ class _Stream(Generic[R]):
         """Wait for a result; it stays where it is until it is popped, so a cancel loses nothing."""
         if self._reader is not None:
             raise RuntimeError("another task is already waiting for this map's next result")
+        if in_cancelled_anyio_scope():
+            # anyio does not cancel a task whose future is done when it looks, and the future of a
+            # reader that is fed in every pass always is. Wait where its cancellation strikes.
+            from anyio.lowlevel import checkpoint_if_cancelled
+
+            await checkpoint_if_cancelled()
         self._reader = asyncio.get_running_loop().create_future()
         try:
             await self._reader
