@@ -50,6 +50,7 @@ class Feed(Protocol):
 
     def rest(self) -> Iterable[Any]:
         """Items that exist and were never pulled; asked after `stop`."""
+        ...
 
 
 class SyncFeed:
