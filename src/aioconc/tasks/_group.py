@@ -91,7 +91,8 @@ class TaskGroup:
         self._background: set[asyncio.Task[Any]] = set()
         # The part of `_tasks` that counts towards the limit; stays empty without one.
         self._slots: set[asyncio.Task[Any]] = set()
-        # Slots given to a `spawn` that has not resumed yet.
+        # Slots given to a `spawn` that has not resumed yet, or to a child that is being created:
+        # an eager one runs its first step before it is in `_slots`, and is to be counted once.
         self._reserved = 0
         # What waits for a slot, first come first served: children of start_soon, and the wake-ups
         # of spawn.
@@ -136,13 +137,15 @@ class TaskGroup:
         """
         if self._limit is None:
             return self._create(coro, name, context, options)
-        if self._open_loop is not None and not self._slot_free():
+        if self._open_loop is None or _get_running_loop() is not self._open_loop:
+            self._check_open(coro)  # first: a reserved slot makes the group look unfinished
+        if not self._slot_free():
             coro.close()
             raise RuntimeError(
                 f"{self!r} is full, and create_task never waits; "
                 f"use start_soon(fn, *args) to queue, or await spawn(fn, *args)"
             )
-        return self._in_slot(self._create(coro, name, context, options))
+        return self._create_in_slot(coro, name, context, options)
 
     def start_soon(
         self, fn: Callable[[*Ts], Awaitable[T]], /, *args: *Ts, name: str | None = None
@@ -204,12 +207,11 @@ class TaskGroup:
                     self._advance()
                     self._wake_if_idle()
                 raise
-        else:
-            self._reserved += 1
+            # The child takes the slot itself, before anybody else can run.
+            self._reserved -= 1
         try:
             self._begin(handle, fn, args)
         finally:
-            self._reserved -= 1
             self._wake_if_idle()  # refused: the join has waited for us
         return handle
 
@@ -357,21 +359,34 @@ class TaskGroup:
         args: tuple[Any, ...],
         context: Context | None = None,
     ) -> None:
-        task = self._create(coroutine_of(fn, args), handle._name, context)
-        if self._limit is not None:
-            self._in_slot(task)
+        create = self._create if self._limit is None else self._create_in_slot
+        task = create(coroutine_of(fn, args), handle._name, context)
         handle._run_as(task)
         del task, handle
 
-    def _in_slot(self, task: "asyncio.Task[T]") -> "asyncio.Task[T]":
-        self._slots.add(task)
-        task.add_done_callback(self._on_slot_done)
-        return task
+    def _create_in_slot(
+        self,
+        coro: Coroutine[Any, Any, T],
+        name: str | None,
+        context: Context | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> "asyncio.Task[T]":
+        """Create a child that counts towards the limit; the caller has seen a free slot."""
+        self._reserved += 1
+        try:
+            task = self._create(coro, name, context, options)
+            self._slots.add(task)
+            task.add_done_callback(self._on_slot_done)
+        finally:
+            self._reserved -= 1
+        try:
+            return task
+        finally:
+            del task  # as in `_create`
 
     def _slot_free(self) -> bool:
         assert self._limit is not None
-        taken = len(self._slots) + self._reserved + self._creating
-        return taken < self._limit and not self._queue
+        return len(self._slots) + self._reserved < self._limit and not self._queue
 
     def _advance(self) -> None:
         """Give free slots to those who wait, in order."""
@@ -383,11 +398,7 @@ class TaskGroup:
                     self._reserved += 1
                     first.set_result(None)
             elif not first.handle.done():
-                self._reserved += 1  # keeps a group open whose last child this is
-                try:
-                    self._begin(first.handle, first.fn, first.args, first.context)
-                finally:
-                    self._reserved -= 1
+                self._begin(first.handle, first.fn, first.args, first.context)
 
     def _forget(self, turn: "asyncio.Future[None]") -> None:
         try:

@@ -529,3 +529,127 @@ async def test_a_failing_group_leaves_no_reference_cycle():
         assert refs[0]() is None
     finally:
         gc.enable()
+
+
+# ---------------------------------------------------------------------- eager children
+
+
+def _eager_from_now_on():
+    # Without effect on Python 3.11, whose tests are then those of lazy tasks.
+    def factory(loop, coro, *, eager_start=None, **options):
+        eager = True if eager_start is None else eager_start
+        return asyncio.Task(coro, loop=loop, eager_start=eager, **options)
+
+    if hasattr(asyncio, "eager_task_factory"):
+        asyncio.get_running_loop().set_task_factory(factory)
+
+
+async def _passes(count):
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def _ends_within(task, passes=200):
+    """Wait for the task in passes of the loop; a group that hangs fails instead of waiting."""
+    for _ in range(passes):
+        if task.done():
+            return await task
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    raise AssertionError("did not end")
+
+
+@pytest.mark.parametrize("limit", [None, 1, 2])
+@pytest.mark.parametrize("way", ["start_soon", "spawn", "create_task", "start_background", "queue"])
+async def test_a_child_of_a_factory_made_eager_later_cancels_its_group(limit, way):
+    """The group ends, whichever way the child came and whatever the limit."""
+
+    async def child(group):
+        group.cancel()
+        await forever()
+
+    async def host():
+        async with TaskGroup(limit=limit) as group:
+            _eager_from_now_on()
+            if way == "create_task":
+                group.create_task(child(group))
+            elif way == "spawn":
+                await group.spawn(child, group)
+            elif way == "queue":
+                for _ in range(3):
+                    group.start_soon(asyncio.sleep, 0)
+                group.start_soon(child, group)
+            else:
+                getattr(group, way)(child, group)
+            await forever()
+
+    await _ends_within(asyncio.create_task(host()))
+
+
+@pytest.mark.parametrize("way", ["start_soon", "spawn", "create_task", "queue"])
+async def test_an_eager_child_takes_one_slot_during_its_first_step(way):
+    """A sibling that it starts before it suspends gets the other slot at once."""
+    release = asyncio.Event()
+
+    async def parent(group):
+        group.start_soon(sibling)
+        await release.wait()
+
+    async def sibling():
+        release.set()
+
+    async def host():
+        async with TaskGroup(limit=2) as group:
+            if way == "spawn":
+                await group.spawn(parent, group)
+            elif way == "create_task":
+                group.create_task(parent(group))
+            elif way == "queue":
+                for _ in range(2):
+                    group.start_soon(asyncio.sleep, 0)
+                group.start_soon(parent, group)
+            else:
+                group.start_soon(parent, group)
+
+    await _ends_within(asyncio.create_task(host()))
+
+
+@pytest.mark.parametrize("way", ["start", "start_background"])
+async def test_an_eager_child_outside_the_limit_takes_no_slot(way):
+    """What it starts in its first step runs at once, in a group of one slot."""
+    release = asyncio.Event()
+
+    async def sibling():
+        release.set()
+
+    async def parent(group, task_status=None):
+        group.start_soon(sibling)
+        await release.wait()
+        if task_status is not None:
+            task_status.started()
+
+    async def host():
+        async with TaskGroup(limit=1) as group:
+            if way == "start":
+                await group.start(parent, group)
+            else:
+                group.start_background(parent, group)
+                await release.wait()
+
+    await _ends_within(asyncio.create_task(host()))
+
+
+async def test_create_task_keeps_to_the_limit_while_the_group_joins():
+    """A full group refuses a child's create_task also after the body has ended."""
+    refused = []
+
+    async def child(group):
+        await _passes(3)
+        with pytest.raises(RuntimeError, match="is full"):
+            group.create_task(forever())
+        refused.append(1)
+
+    async with TaskGroup(limit=1) as group:
+        group.start_soon(child, group)
+    assert refused
