@@ -5,6 +5,7 @@ one can search. The crawl itself is in `_crawl.py` and made to be copied.
 """
 
 from collections.abc import Sequence
+from importlib import import_module
 
 from aioconc._internal._public import publish
 from aioconc.errors import MissingExtra
@@ -26,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: 0
     """
     try:
-        import aiohttp  # noqa: F401
+        import_module("aiohttp")
     except ImportError as error:
         raise MissingExtra(
             "the demo needs aiohttp for its web server and its crawler; "

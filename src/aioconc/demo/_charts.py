@@ -131,7 +131,7 @@ def stall_strip(stalls: Sequence[tuple[float, float]], seconds: float) -> str:
     if not stalls:
         return ""
     scale = (_WIDTH - _LABELS - 12) / max(seconds, 1e-9)
-    top = max(0.02, max(late for _, late in stalls))
+    top = max(0.02, *(late for _, late in stalls))
     height = 34
     columns = "".join(
         f'<rect class="stall" x="{_LABELS + max(0.0, when) * scale - 1:.1f}" '

@@ -181,7 +181,8 @@ async def measure(task: Task, *, deadline: float = DEADLINE) -> Outcome:
         stderr=asyncio.subprocess.DEVNULL,
         start_new_session=True,  # so that all of its processes can be killed together
     )
-    assert process.stdin is not None and process.stdout is not None
+    assert process.stdin is not None
+    assert process.stdout is not None
     try:
         process.stdin.write(task.to_json().encode() + b"\n")
         async with asyncio.timeout(deadline):

@@ -53,7 +53,9 @@ async def crawl(
     parse: Callable[[str, str], Page] = parse,
 ) -> None:
     """Visit every page of the frontier and all that they lead to."""
-    limiters = defaultdict(lambda: RateLimiter(manners.requests_per_second, burst=manners.burst))
+    limiters: defaultdict[str, RateLimiter] = defaultdict(
+        lambda: RateLimiter(manners.requests_per_second, burst=manners.burst)
+    )
     # Pages that were being parsed when a worker died. They are tried again one at a time, so that
     # the one that kills workers takes no other suspect with it.
     suspects: set[str] = set()

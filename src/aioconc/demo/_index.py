@@ -31,7 +31,7 @@ class Index:
         >>> import tempfile
         >>> from aioconc.demo._parse import parse
         >>> with tempfile.TemporaryDirectory() as folder, Index(Path(folder, "i.sqlite")) as index:
-        ...     index.add(parse("http://a/", "<h1>Birds</h1>A heron stands still."))
+        ...     _ = index.add(parse("http://a/", "<h1>Birds</h1>A heron stands still."))
         ...     [hit.title for hit in index.search("heron")]
         ['Birds']
     """

@@ -12,6 +12,7 @@ import sys
 import sysconfig
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 
 # They act, print, open windows or only exist for another system.
 _LEFT_OUT = frozenset(
@@ -33,7 +34,7 @@ _KNOWN = (
 
 def choose_modules(count: int) -> list[str]:
     """Names of `count` modules, or of all there are: well-known ones, then a mixture."""
-    known = {name: None for name in _KNOWN}
+    known = dict.fromkeys(_KNOWN)
     # By checksum, so that a part of the list is a fair sample: long and short pages, no alphabet.
     rest = sorted(set(_all_modules()), key=lambda name: (zlib.crc32(name.encode()), name))
     names = [*known, *(name for name in rest if name not in known)]
@@ -46,7 +47,7 @@ def _all_modules() -> Iterator[str]:
             yield name
     library = sysconfig.get_path("stdlib")
     for package in _OPENED:
-        for module in pkgutil.iter_modules([os.path.join(library, *package.split("."))]):
+        for module in pkgutil.iter_modules([str(Path(library, *package.split(".")))]):
             if not module.name.startswith("_") and "windows" not in module.name:
                 yield f"{package}.{module.name}"
 
@@ -58,7 +59,7 @@ def _exists(name: str) -> bool:
     library = sysconfig.get_path("stdlib")
     return any(
         found.name == name
-        for folder in (library, os.path.join(library, "lib-dynload"))
+        for folder in (library, str(Path(library, "lib-dynload")))
         for found in _modules_in(folder)
     )
 

@@ -27,7 +27,8 @@ class Robots:
     @classmethod
     async def of(cls, session: aiohttp.ClientSession, start: str) -> Self:
         """Ask the site of `start`. None there means that all is allowed (RFC 9309, 2.3.1.3);
-        a server that fails means that nothing is (2.3.1.4)."""
+        a server that fails means that nothing is (2.3.1.4).
+        """
         async with session.get(urljoin(start, "/robots.txt")) as response:
             if response.status >= 500:
                 return cls(start, ["User-agent: *", "Disallow: /"])

@@ -32,7 +32,7 @@ _SNIPPET = 220
 
 def write_report(run: "Run", results: dict[str, Any]) -> Path:
     """Write `report.html` into the output folder; returns its path."""
-    page = resources.files(__package__).joinpath("report.html").read_text(encoding="utf-8")
+    page = resources.files("aioconc.demo").joinpath("report.html").read_text(encoding="utf-8")
     for name, text in _parts(run, results).items():
         page = page.replace(f"<!--{name}-->", text)
     file = run.options.out / "report.html"

@@ -12,6 +12,7 @@ import tempfile
 import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from aioconc import map_limited, offload_cpu, offload_io
@@ -47,7 +48,7 @@ async def render_site(
         told(done, len(missing))
 
     if missing:
-        folder.mkdir(parents=True, exist_ok=True)
+        await offload_io(partial(folder.mkdir, parents=True, exist_ok=True))
         told(0, len(missing))
         await map_limited(make, missing, limit=2 * (os.cpu_count() or 1))
     # An empty file says that the module cannot be imported here, so that no run tries again.
@@ -61,9 +62,9 @@ def _page_file(folder: Path, name: str) -> Path:
 def _write(file: Path, text: str) -> None:
     """Whole or not at all: a run that is interrupted leaves no half page to the next."""
     handle, name = tempfile.mkstemp(dir=file.parent)
-    with open(handle, "w", encoding="utf-8") as stream:
+    with os.fdopen(handle, "w", encoding="utf-8") as stream:
         stream.write(text)
-    os.replace(name, file)
+    Path(name).replace(file)
 
 
 def plan_site(folder: Path, files: Sequence[str], faults: Sequence[Fault], seed: int) -> Plan:
@@ -102,7 +103,8 @@ async def serving(plan: Plan) -> AsyncIterator[int]:
         # Ctrl-C is for the program; it ends the server by closing its standard input.
         start_new_session=True,
     )
-    assert process.stdin is not None and process.stdout is not None
+    assert process.stdin is not None
+    assert process.stdout is not None
     try:
         process.stdin.write(plan.to_json().encode() + b"\n")
         line = await process.stdout.readline()

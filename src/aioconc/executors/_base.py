@@ -305,7 +305,7 @@ class Executor(ABC):
         chunk: int | Literal["auto"] = "auto",
         timeout: float | None = None,
         retry: "RetryHook | None" = None,
-        rate: "RateLimiter | Callable[[Hashable], RateLimiter] | None" = None,
+        rate: "RateLimiter | Callable[[Any], RateLimiter] | None" = None,
         key: Callable[[T], Hashable] | None = None,
         limit_per_key: int | None = None,
         buffer: int | None = None,
@@ -358,7 +358,7 @@ class Executor(ABC):
             )
         view = self if timeout is None else self.options(timeout=timeout)
         run: Callable[[T], Coroutine[Any, Any, R]] = functools.partial(view.run, fn)  # type: ignore[call-arg]  # mypy does not bind a ParamSpec through partial
-        return map_limited(
+        results: Any = map_limited(  # its type depends on on_error
             run,
             source,
             limit=self.max_workers if limit is None else limit,
@@ -371,6 +371,8 @@ class Executor(ABC):
             buffer=buffer,
             progress=progress,
         )
+        made: MapRun[R] = results
+        return made
 
     @final
     def options(self, **options: Unpack[Options]) -> Self:

@@ -69,7 +69,7 @@ class Admission:
         limit: float,
         key: Callable[[Any], Hashable] | None = None,
         limit_per_key: float = math.inf,
-        rate: RateLimiter | Callable[[Hashable], RateLimiter] | None = None,
+        rate: RateLimiter | Callable[[Any], RateLimiter] | None = None,
     ) -> None:
         self._key_fn = key
         self._per_key = limit_per_key

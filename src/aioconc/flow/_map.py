@@ -24,7 +24,7 @@ from collections.abc import (
 )
 from itertools import chain, count, repeat
 from types import TracebackType
-from typing import Any, Final, Generic, Literal, Self, TypeVar
+from typing import Any, Final, Generic, Literal, Self, TypeVar, overload
 
 from aioconc._internal._check import check_choice, check_count, check_limit, check_timeout
 from aioconc.flow._admission import Admission
@@ -52,6 +52,40 @@ DEFAULT_BUFFER: Final = 100
 CHUNK: Final = 1024
 
 
+@overload
+def map_limited(
+    fn: Callable[[T], Awaitable[R]],
+    source: Iterable[T] | AsyncIterable[T],
+    *,
+    limit: float,
+    ordered: bool = True,
+    on_error: Literal["raise", "skip"] = "raise",
+    timeout: float | None = None,
+    retry: RetryHook | None = None,
+    rate: RateLimiter | Callable[[Any], RateLimiter] | None = None,
+    key: Callable[[T], Hashable] | None = None,
+    limit_per_key: int | None = None,
+    buffer: int | None = None,
+    isolate: Literal["context", "task"] = "context",
+    progress: Progress = None,
+) -> "MapRun[R]": ...
+@overload
+def map_limited(
+    fn: Callable[[T], Awaitable[R]],
+    source: Iterable[T] | AsyncIterable[T],
+    *,
+    limit: float,
+    ordered: bool = True,
+    on_error: Literal["return"],
+    timeout: float | None = None,
+    retry: RetryHook | None = None,
+    rate: RateLimiter | Callable[[Any], RateLimiter] | None = None,
+    key: Callable[[T], Hashable] | None = None,
+    limit_per_key: int | None = None,
+    buffer: int | None = None,
+    isolate: Literal["context", "task"] = "context",
+    progress: Progress = None,
+) -> "MapRun[R | Exception]": ...
 def map_limited(
     fn: Callable[[T], Awaitable[R]],
     source: Iterable[T] | AsyncIterable[T],
@@ -61,13 +95,13 @@ def map_limited(
     on_error: OnError = "raise",
     timeout: float | None = None,
     retry: RetryHook | None = None,
-    rate: RateLimiter | Callable[[Hashable], RateLimiter] | None = None,
+    rate: RateLimiter | Callable[[Any], RateLimiter] | None = None,
     key: Callable[[T], Hashable] | None = None,
     limit_per_key: int | None = None,
     buffer: int | None = None,
     isolate: Literal["context", "task"] = "context",
     progress: Progress = None,
-) -> "MapRun[R]":
+) -> "MapRun[R] | MapRun[R | Exception]":
     """Await `fn(item)` for every item of `source`, at most `limit` at once.
 
     Equals `[await fn(item) for item in source]`, with up to `limit` calls in flight. Awaited, it
@@ -191,7 +225,7 @@ class MapRun(Generic[R]):
         policy: Policy,
         *,
         ordered: bool = True,
-        rate: RateLimiter | Callable[[Hashable], RateLimiter] | None = None,
+        rate: RateLimiter | Callable[[Any], RateLimiter] | None = None,
         key: Callable[[Any], Hashable] | None = None,
         limit_per_key: int | None = None,
         buffer: int | None = None,

@@ -44,6 +44,7 @@ class Feed(Protocol):
 
     def tasks(self) -> Collection["asyncio.Task[Any]"]:
         """Tasks to wait for before the map ends; ask again when they have ended."""
+        ...
 
     def close(self) -> None:
         """Close a sync source. Called once, after `tasks` have ended."""
@@ -73,11 +74,10 @@ class SyncFeed:
         items = self._iterator if final else (item for item in self._iterator)
         # Pulling stays in C until the source ends, which runs `_end`.
         jobs = chain(zip(indexes, items, strict=False), self._end())
-        self.pull: Callable[[], Job | None] = (
-            partial(next, jobs, None)
-            if isinstance(source, PLAIN)
-            else partial(self._context.run, next, jobs, None)
-        )
+        pull: partial[Any] = partial(next, jobs, None)
+        if not isinstance(source, PLAIN):
+            pull = partial(self._context.run, next, jobs, None)
+        self.pull: Callable[[], Job | None] = pull
 
     def _end(self) -> Iterator[Job]:
         self.exhausted = True

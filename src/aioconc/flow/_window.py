@@ -110,6 +110,7 @@ class Window:
     """
 
     __slots__ = (
+        "__weakref__",
         "_admission",
         "_attempts",
         "_buffer",
@@ -150,7 +151,6 @@ class Window:
         "_values",
         "_workers",
         "failure",
-        "__weakref__",
     )
 
     def __init__(

@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 from aioconc.errors import TaskCancelled
+from aioconc.flow import gather_limited
 from aioconc.tasks import (
     CancelScope,
     TaskGroup,
@@ -653,3 +654,254 @@ async def test_create_task_keeps_to_the_limit_while_the_group_joins():
     async with TaskGroup(limit=1) as group:
         group.start_soon(child, group)
     assert refused
+
+
+# ---------------------------------------------------------------------- errors beside others
+
+
+@pytest.mark.parametrize("leaving", [KeyboardInterrupt, SystemExit])
+def test_a_base_error_of_a_child_leaves_and_the_error_beside_it_is_reported(leaving):
+    """The program ends with the base exception; the sibling's error goes to the loop's handler."""
+    reports = []
+
+    async def child(error):
+        try:
+            await forever()
+        finally:
+            raise error
+
+    async def main():
+        asyncio.get_running_loop().set_exception_handler(
+            lambda loop, context: reports.append(context["exception"])
+        )
+        async with TaskGroup() as group:
+            group.start_soon(child, beside)
+            await asyncio.sleep(0)
+            group.start_soon(fails, leaving("child"))
+            await forever()
+
+    beside = ValueError("beside")
+    with pytest.raises(leaving), asyncio.Runner() as runner:
+        try:
+            runner.run(main())
+        except leaving:
+            # It has left the loop from inside the child's step; the host goes on when asked to.
+            for task in asyncio.all_tasks(runner.get_loop()):
+                with pytest.raises(leaving):
+                    runner.get_loop().run_until_complete(task)
+            raise
+    assert reports == [beside]
+
+
+async def test_a_cancelled_error_keeps_its_identity_through_nested_blocks():
+    """A host's scope recognises its cancel behind gather, group and shield."""
+
+    async def inner():
+        seen = []
+        try:
+            async with TaskGroup() as group:
+                group.start_soon(forever)
+                try:
+                    await shielded(_passes(20))
+                    await forever()
+                except asyncio.CancelledError as error:
+                    seen.append(error)
+                    raise
+        except asyncio.CancelledError as error:
+            assert error is seen[0]
+            raise
+
+    with anyio.move_on_after(60) as scope:
+        asyncio.get_running_loop().call_soon(scope.cancel)
+        await inner()
+    assert scope.cancelled_caught
+    assert cancelling() == 0
+    with anyio.move_on_after(60) as scope:
+        asyncio.get_running_loop().call_soon(scope.cancel)
+        await gather_limited(inner, inner, limit=2)
+    assert scope.cancelled_caught
+    assert cancelling() == 0
+
+
+async def test_a_time_limit_and_failing_children_are_in_one_group():
+    """Children that fail as the time limit cancels them stand beside the TimeoutError."""
+
+    async def child():
+        try:
+            await forever()
+        finally:
+            raise OSError("clean-up")
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with TaskGroup(timeout=0) as group:
+            group.start_soon(child)
+            await _passes(20)
+    kinds = sorted(type(each).__name__ for each in caught.value.exceptions)
+    assert kinds in (["OSError", "TimeoutError"], ["TimeoutError"])
+    assert cancelling() == 0
+
+
+async def test_a_child_that_fails_before_the_time_limit_leaves_no_timeout():
+    """The first failure decides: no TimeoutError beside it, and the timer is gone."""
+    with pytest.raises(ExceptionGroup) as caught:
+        async with TaskGroup(timeout=60) as group:
+            group.start_soon(fails)
+            await forever()
+    assert [type(each) for each in caught.value.exceptions] == [ValueError]
+    assert group.scope._timer is None
+
+
+# ---------------------------------------------------------------------- the handshake of start
+
+
+async def test_a_child_that_fails_before_it_is_ready_fails_its_starter_only():
+    """The group goes on."""
+
+    async def child(task_status):
+        await fails(OSError("not ready"))
+
+    async with TaskGroup() as group:
+        with pytest.raises(OSError, match="not ready"):
+            await group.start(child)
+        handle = group.start_soon(asyncio.sleep, 0, 7)
+    assert handle.result() == 7
+
+
+async def test_a_child_that_ends_without_saying_that_it_is_ready():
+    """The starter gets a RuntimeError that names the child."""
+
+    async def quick(task_status):
+        pass
+
+    async with TaskGroup() as group:
+        with pytest.raises(RuntimeError, match="quick ended without calling"):
+            await group.start(quick)
+
+
+async def test_a_child_that_says_twice_that_it_is_ready_fails_the_group():
+    """The starter has its value; the second call is the child's error."""
+
+    async def twice(task_status):
+        task_status.started(1)
+        await asyncio.sleep(0)
+        task_status.started(2)
+
+    values = []
+    with pytest.raises(ExceptionGroup, match="unhandled") as caught:
+        async with TaskGroup() as group:
+            values.append(await group.start(twice))
+            await forever()
+    assert values == [1]
+    assert "already called" in str(caught.value.exceptions[0])
+
+
+async def test_a_starter_cancelled_before_ready_outlasts_the_child():
+    """The child has ended when the cancelled start raises, and the group goes on."""
+    ended = []
+
+    async def child(task_status):
+        try:
+            await forever()
+        finally:
+            await shielded(_passes(5))
+            ended.append(1)
+
+    async with TaskGroup() as group:
+        starter = asyncio.create_task(group.start(child))
+        await _passes(3)
+        starter.cancel()
+        await asyncio.wait([starter])
+        assert starter.cancelled()
+        assert ended
+        assert group.statistics().running == 0
+
+
+@pytest.mark.parametrize("cancel_first", [True, False])
+async def test_a_starter_cancelled_in_the_tick_of_ready_leaves_the_child_running(cancel_first):
+    """The child is ready, so it belongs to the group; its later error is not lost."""
+    go = asyncio.Event()
+
+    async def child(task_status):
+        await go.wait()
+        if cancel_first:
+            starter.cancel()
+        task_status.started(1)
+        if not cancel_first:
+            starter.cancel()
+        await _passes(5)
+        raise OSError("later")
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with TaskGroup() as group:
+            starter = asyncio.create_task(group.start(child))
+            await _passes(3)
+            go.set()
+            await asyncio.wait([starter])
+            assert starter.cancelled()
+            assert group.statistics().running == 1
+            await forever()
+    assert [str(each) for each in caught.value.exceptions] == ["later"]
+
+
+# ---------------------------------------------------------------------- cancels in the last tick
+
+
+@pytest.mark.parametrize("cancel_first", [True, False])
+@pytest.mark.parametrize("wait", ["handle", "shielded"])
+async def test_a_waiter_cancelled_in_the_tick_of_the_result_is_cancelled(wait, cancel_first):
+    """The cancel is not swallowed by the result, and the work keeps its outcome."""
+    result = asyncio.get_running_loop().create_future()
+
+    async def work():
+        return await result
+
+    async with TaskGroup() as group:
+        handle = group.start_soon(work)
+
+        async def waiter():
+            return await (handle if wait == "handle" else shielded(result))
+
+        task = asyncio.create_task(waiter())
+        await _passes(3)
+        if cancel_first:
+            task.cancel()
+        result.set_result(1)
+        if not cancel_first:
+            task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        assert await handle == 1
+
+
+@pytest.mark.parametrize("cancel_first", [True, False])
+async def test_a_spawn_cancelled_in_the_tick_of_its_slot_passes_the_slot_on(cancel_first):
+    """`fn` does not start, and the next in the queue gets the place."""
+    gate = asyncio.Event()
+    begun = []
+
+    async def child(name):
+        begun.append(name)
+
+    async with TaskGroup(limit=1) as group:
+        holder = group.start_soon(gate.wait)
+        await asyncio.sleep(0)
+        task = asyncio.create_task(group.spawn(child, "cancelled"))
+        await asyncio.sleep(0)
+        following = group.start_soon(child, "next")
+
+        def strike():
+            if group._reserved:  # the slot has been given, and its taker has not run
+                task.cancel()
+            else:
+                asyncio.get_running_loop().call_soon(strike)
+
+        if cancel_first:
+            holder._task.add_done_callback(lambda _: task.cancel())
+        else:
+            holder._task.add_done_callback(lambda _: strike())
+        gate.set()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        await following
+    assert begun == ["next"]
+    assert (group._reserved, group._slots) == (0, set())
