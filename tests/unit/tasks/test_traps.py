@@ -202,50 +202,30 @@ async def test_a_body_that_raises_the_error_of_a_child_counts_it_once():
 
 
 async def test_a_slow_join_in_a_cancelled_anyio_scope_does_not_spin():
-    """anyio re-cancels in every cycle of the loop; the join takes few cycles (anyio#1111)."""
-    loop = asyncio.get_running_loop()
-    turns = 0
-    cleaning = False
+    """anyio cancels a host anew in every pass of the loop; the join leaves its sight (anyio#1111).
 
-    def count():
-        nonlocal turns
-        turns += 1
-        if cleaning and len(timer) < 1:
-            timer.append(loop.call_later(0.02, release.set_result, None))
-
-    timer = []
-    release = loop.create_future()
+    A join that swallowed each cancel and waited again would run once per pass.
+    """
+    host = asyncio.current_task()
+    cancels = []
 
     async def slow():
-        nonlocal cleaning
         try:
             await forever()
         finally:
-            cleaning = True
-            count()
-            await asyncio.shield(release)
+            await _passes(100)
+            cancels.append(host.cancelling())
 
     with anyio.CancelScope() as scope:
         async with TaskGroup() as group:
             group.start_soon(slow)
             await asyncio.sleep(0)
             scope.cancel()
-            original = loop.call_soon
-
-            def counted(callback, *args, **options):
-                count()
-                return original(callback, *args, **options)
-
-            with contextlib.suppress(AttributeError):  # uvloop's cannot be replaced
-                loop.call_soon = counted
-            try:
-                await forever()
-            finally:
-                pass
-    with contextlib.suppress(AttributeError):
-        del loop.call_soon
+            await forever()
     assert scope.cancelled_caught
-    assert turns < 200
+    # One reaches the body and one the join, which then shields itself; asyncio.TaskGroup has 102.
+    assert 1 <= cancels[0] <= 5
+    assert cancelling() == 0
 
 
 async def test_an_anyio_scope_recognises_its_cancel_through_a_group_and_a_shield():
@@ -662,7 +642,7 @@ async def test_create_task_keeps_to_the_limit_while_the_group_joins():
 @pytest.mark.parametrize("leaving", [KeyboardInterrupt, SystemExit])
 def test_a_base_error_of_a_child_leaves_and_the_error_beside_it_is_reported(leaving):
     """The program ends with the base exception; the sibling's error goes to the loop's handler."""
-    reports = []
+    reports, host = [], []
 
     async def child(error):
         try:
@@ -671,6 +651,7 @@ def test_a_base_error_of_a_child_leaves_and_the_error_beside_it_is_reported(leav
             raise error
 
     async def main():
+        host.append(asyncio.current_task())
         asyncio.get_running_loop().set_exception_handler(
             lambda loop, context: reports.append(context["exception"])
         )
@@ -686,9 +667,8 @@ def test_a_base_error_of_a_child_leaves_and_the_error_beside_it_is_reported(leav
             runner.run(main())
         except leaving:
             # It has left the loop from inside the child's step; the host goes on when asked to.
-            for task in asyncio.all_tasks(runner.get_loop()):
-                with pytest.raises(leaving):
-                    runner.get_loop().run_until_complete(task)
+            with pytest.raises(leaving):
+                runner.get_loop().run_until_complete(host[0])
             raise
     assert reports == [beside]
 
@@ -718,7 +698,7 @@ async def test_a_cancelled_error_keeps_its_identity_through_nested_blocks():
     assert cancelling() == 0
     with anyio.move_on_after(60) as scope:
         asyncio.get_running_loop().call_soon(scope.cancel)
-        await gather_limited(inner, inner, limit=2)
+        await gather_limited(inner(), inner(), limit=2)
     assert scope.cancelled_caught
     assert cancelling() == 0
 
@@ -733,11 +713,13 @@ async def test_a_time_limit_and_failing_children_are_in_one_group():
             raise OSError("clean-up")
 
     with pytest.raises(ExceptionGroup) as caught:
-        async with TaskGroup(timeout=0) as group:
+        async with TaskGroup(timeout=60) as group:
             group.start_soon(child)
-            await _passes(20)
+            await asyncio.sleep(0)
+            asyncio.get_running_loop().call_soon(group.scope._expire)  # as its timer does
+            await forever()
     kinds = sorted(type(each).__name__ for each in caught.value.exceptions)
-    assert kinds in (["OSError", "TimeoutError"], ["TimeoutError"])
+    assert kinds == ["OSError", "TimeoutError"]
     assert cancelling() == 0
 
 
