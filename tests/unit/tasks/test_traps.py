@@ -825,6 +825,27 @@ async def test_a_starter_cancelled_in_the_tick_of_ready_leaves_the_child_running
     assert [str(each) for each in caught.value.exceptions] == ["later"]
 
 
+@pytest.mark.parametrize("cancel_first", [True, False])
+async def test_a_starter_cancelled_in_the_tick_of_the_failure_leaves_it_to_the_group(cancel_first):
+    """Nobody takes the error from `start` any more, so the group raises it, once."""
+
+    async def child(task_status):
+        await _passes(2)
+        if cancel_first:
+            starter.cancel()
+        else:  # after the group's own callback, which has handed the error to `start`
+            asyncio.current_task().add_done_callback(lambda _: starter.cancel())
+        raise OSError("not ready")
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with TaskGroup() as group:
+            starter = asyncio.create_task(group.start(child))
+            await asyncio.wait([starter])
+            assert starter.cancelled()
+            await forever()
+    assert [str(each) for each in caught.value.exceptions] == ["not ready"]
+
+
 # ---------------------------------------------------------------------- cancels in the last tick
 
 
