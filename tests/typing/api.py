@@ -68,9 +68,7 @@ async def check_gather_limited() -> None:
 async def check_map_limited() -> None:
     assert_type(map_limited(fetch, ["a"], limit=3), MapRun[Page])
     assert_type(await map_limited(fetch, ["a"], limit=3), list[Page])
-    assert_type(
-        await map_limited(fetch, ["a"], limit=3, on_error="return"), list[Page | Exception]
-    )
+    assert_type(await map_limited(fetch, ["a"], limit=3, on_error="return"), list[Page | Exception])
     assert_type(await map_limited(fetch, urls(), limit=3, ordered=False), list[Page])
     async with map_limited(fetch, urls(), limit=3) as results:
         async for page in results:

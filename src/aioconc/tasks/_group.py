@@ -182,6 +182,9 @@ class TaskGroup:
         So a producer goes no faster than its children. Equals `start_soon` in a group without
         limit. First come, first served, together with `start_soon`.
 
+        A child that holds the only slot and awaits `spawn` of its own group waits for ever; give
+        such a child a group of its own, or use `start_soon`.
+
         Raises:
             TypeError: `fn` is a coroutine or not callable.
             RuntimeError: the group is not open, or shuts down during the wait.
@@ -537,6 +540,8 @@ class TaskGroup:
             self._closed = True
             self._scope._close()
             outside = self._scope._settle()
+            if exc is None and cancelled is None and self._base_error is None and not self._errors:
+                return False
             if exc is not None and not isinstance(exc, (asyncio.CancelledError, GeneratorExit)):
                 self._errors.append(exc)
             if self._base_error is not None:
@@ -613,7 +618,14 @@ class TaskGroup:
                         for task in self._background:
                             task.cancel()
                 self._idle = self._loop.create_future()
-                await join(self._idle, on_cancel=interrupted)
+                if cancelled is None and not self._aborting:
+                    # The way without incident; `join` would cost another pass of the loop.
+                    try:
+                        await self._idle
+                    except asyncio.CancelledError as error:
+                        interrupted(error)
+                else:
+                    await join(self._idle, on_cancel=interrupted)
                 self._idle = None
             return cancelled
         finally:

@@ -246,6 +246,9 @@ class CancelScope:
     def _close(self) -> None:
         self._closed = True
         self._disarm()
+        # Both lead back to a task group that owns this scope: break the circle.
+        self._is_member = None
+        self._on_cancel = None
         assert self._token is not None
         try:
             _current.reset(self._token)
