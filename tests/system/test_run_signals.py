@@ -122,7 +122,9 @@ STUBBORN = """
             try:
                 await asyncio.sleep(60)
             except asyncio.CancelledError:
-                say("cancelled")
+                # Said by the loop, when this task waits again: a signal that came before that
+                # would end the task by itself, and nothing would have to be forced.
+                asyncio.get_running_loop().call_soon(say, "cancelled")
     async def main():
         say("ready")
         await stubborn()
