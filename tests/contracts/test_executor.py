@@ -20,6 +20,7 @@ from typing import Any
 import anyio
 import pytest
 
+import aioconc
 from aioconc import worker
 from aioconc._internal import _hooks
 from aioconc.errors import (
@@ -187,6 +188,16 @@ def fates(events: list[tuple[str, dict[str, Any]]]) -> list[str]:
 async def test_run_returns_the_result(pool: Executor) -> None:
     """Positional and keyword arguments arrive and the result comes back."""
     assert await pool.run(work.add, 1, b=2) == 3
+
+
+async def test_a_call_inside_a_cancelled_scope_never_starts(pool: Executor) -> None:
+    """Like every await of the library, it raises at once; nothing is submitted."""
+    before = pool.statistics().completed
+    with aioconc.move_on_after(60) as scope:
+        scope.cancel()
+        await pool.run(work.add, 1, b=2)
+    assert scope.cancelled_caught
+    assert pool.statistics().completed == before
 
 
 async def test_closures_and_lambdas_run(pool: Executor) -> None:

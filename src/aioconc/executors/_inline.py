@@ -26,6 +26,7 @@ from aioconc.executors._base import (
     name_of,
 )
 from aioconc.executors._call import contained
+from aioconc.tasks._scope import raise_if_cancelled
 from aioconc.worker._link import Link, set_link
 
 P = ParamSpec("P")
@@ -108,6 +109,7 @@ class InlineExecutor(Executor):
     async def run(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """As `Executor.run`."""
         check_function(fn, f"{type(self).__name__}.run")
+        raise_if_cancelled()
         self._check_open()
         state, options = self._state, self._options
         label = options.name or name_of(fn)

@@ -25,6 +25,7 @@ from aioconc.executors._base import (
 )
 from aioconc.executors._call import Call, Job, tell_cancelled
 from aioconc.tasks._join import join
+from aioconc.tasks._scope import raise_if_cancelled
 
 _log = logging.getLogger("aioconc.executors")
 
@@ -247,6 +248,7 @@ class PoolExecutor(Executor):
     async def run(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """As `Executor.run`."""
         check_function(fn, f"{type(self).__name__}.run")
+        raise_if_cancelled()
         options = self._options
         attempt = 1
         while True:
