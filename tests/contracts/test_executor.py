@@ -597,16 +597,14 @@ async def test_map_follows_on_error(pool: Executor) -> None:
 
     with pytest.raises(ZeroDivisionError):
         await pool.map(invert, [1, 0, 2])
-    found: list[Any] = await pool.map(invert, [1, 0, 2], on_error="return")
+    found = await pool.map(invert, [1, 0, 2], on_error="return")
     assert [type(each) for each in found] == [float, ZeroDivisionError, float]
     assert await pool.map(invert, [1, 0, 2], on_error="skip") == [1.0, 0.5]
 
 
 async def test_map_times_out_each_call(pool: Executor) -> None:
     """The time-out is that of one call."""
-    found: list[Any] = await pool.map(
-        time.sleep, [0, 0.05], timeout=0.01, on_error="return", limit=1
-    )
+    found = await pool.map(time.sleep, [0, 0.05], timeout=0.01, on_error="return", limit=1)
     assert [type(each) for each in found] == [type(None), TimeoutError]
 
 

@@ -111,7 +111,13 @@ async def check_executors(standard: StandardExecutor) -> None:
         assert_type(pool, ThreadExecutor)
         assert_type(pool.options(timeout=1), ThreadExecutor)
         assert_type(await pool.run(parse, "<p>", strict=True), list[int])
+        assert_type(pool.map(parse, ["<p>"]), MapRun[list[int]])
         assert_type(await pool.map(parse, ["<p>"]), list[list[int]])
+        assert_type(await pool.map(parse, urls(), on_error="skip"), list[list[int]])
+        assert_type(await pool.map(parse, ["<p>"], on_error="return"), list[list[int] | Exception])
+        async with pool.map(parse, ["<p>"], on_error="return") as found:
+            async for each in found:
+                assert_type(each, list[int] | Exception)
         assert_type(pool.futures, StandardExecutor)
         async with pool.stream(pages, 3) as stream:
             async for page in stream:

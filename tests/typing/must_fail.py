@@ -52,6 +52,8 @@ async def offloads() -> None:
     async with ThreadExecutor() as pool:
         await pool.run(parse, 1)  # error
         await pool.map(parse, [1])  # error
+        await pool.map(parse, ["a"], on_error="ignore")  # error
+        found: list[list[int]] = await pool.map(parse, ["a"], on_error="return")  # error
         pool.options(limit=3)  # error
 
 

@@ -27,6 +27,7 @@ from typing import (
     TypeVar,
     Unpack,
     final,
+    overload,
 )
 
 from aioconc._internal._check import check_choice, check_count, check_timeout
@@ -293,6 +294,44 @@ class Executor(ABC):
 
     # -- the faces over `run` ---------------------------------------------------------------
 
+    @overload
+    def map(
+        self,
+        fn: Callable[[T], R],
+        source: Iterable[T] | AsyncIterable[T],
+        /,
+        *,
+        limit: int | float | None = None,
+        ordered: bool = True,
+        on_error: Literal["raise", "skip"] = "raise",
+        chunk: int | Literal["auto"] = "auto",
+        timeout: float | None = None,
+        retry: "RetryHook | None" = None,
+        rate: "RateLimiter | Callable[[Any], RateLimiter] | None" = None,
+        key: Callable[[T], Hashable] | None = None,
+        limit_per_key: int | None = None,
+        buffer: int | None = None,
+        progress: "Progress" = None,
+    ) -> "MapRun[R]": ...
+    @overload
+    def map(
+        self,
+        fn: Callable[[T], R],
+        source: Iterable[T] | AsyncIterable[T],
+        /,
+        *,
+        limit: int | float | None = None,
+        ordered: bool = True,
+        on_error: Literal["return"],
+        chunk: int | Literal["auto"] = "auto",
+        timeout: float | None = None,
+        retry: "RetryHook | None" = None,
+        rate: "RateLimiter | Callable[[Any], RateLimiter] | None" = None,
+        key: Callable[[T], Hashable] | None = None,
+        limit_per_key: int | None = None,
+        buffer: int | None = None,
+        progress: "Progress" = None,
+    ) -> "MapRun[R | Exception]": ...
     def map(
         self,
         fn: Callable[[T], R],
@@ -310,7 +349,7 @@ class Executor(ABC):
         limit_per_key: int | None = None,
         buffer: int | None = None,
         progress: "Progress" = None,
-    ) -> "MapRun[R]":
+    ) -> "MapRun[R] | MapRun[R | Exception]":
         """`fn(item)` run by the workers for every item of `source`, read lazily.
 
         Equals `map_limited(functools.partial(executor.run, fn), source, limit=...)`, which
@@ -333,6 +372,7 @@ class Executor(ABC):
 
         Returns:
             A `MapRun`: await it for the list, or `async with` it for the results as they come.
+            With `on_error="return"` exceptions stand among the results, also for type checkers.
 
         Raises:
             UnsupportedOption: `chunk` is a number and this executor sends single items only.
