@@ -6,8 +6,10 @@ nothing and loads neither asyncio nor any engine. `_EXPORTS` is the one table of
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
+# Type checkers take this name for True; importing it from `typing` would be most of the import's
+# cost.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from aioconc.errors import (
         AioconcError as AioconcError,
