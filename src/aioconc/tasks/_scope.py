@@ -206,7 +206,7 @@ class CancelScope:
 
     def __enter__(self) -> Self:
         if self._task is not None:
-            raise RuntimeError("a CancelScope serves one `with` block; make another one")
+            raise RuntimeError(f"{self!r} has already been entered; make another one")
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a CancelScope needs a task: use it inside a coroutine that runs")
