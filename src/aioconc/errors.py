@@ -138,12 +138,77 @@ class MissingExtra(AioconcError, ImportError):
     """An optional package is not installed; the message names the extra to install."""
 
 
+class LeakError(AioconcError, AssertionError):
+    """A block left something behind: tasks, threads, children, descriptors, async generators.
+
+    Attributes:
+        leaks: one line for each thing, with where it was created.
+    """
+
+    def __init__(self, message: str, *, leaks: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.leaks = tuple(leaks)
+
+
+class BlockingError(AioconcError, AssertionError):
+    """Code held the event loop for longer than a test allows.
+
+    Attributes:
+        stalls: one line for each stall, with how long it was and what held the loop.
+    """
+
+    def __init__(self, message: str, *, stalls: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.stalls = tuple(stalls)
+
+
+class DeadlockError(AioconcError, RuntimeError):
+    """No task can ever run again: each waits for another, or for what nobody will do.
+
+    The message shows who waits for whom, and the circle where there is one.
+    """
+
+
+class LivelockError(AioconcError, RuntimeError):
+    """Tasks run and run while no time passes: they wait for each other by asking again."""
+
+
+class StuckError(AioconcError, RuntimeError):
+    """Nothing has run for a long while, but something outside the loop might still wake it.
+
+    Not called a deadlock, since a thread, a process or a socket is alive; the message names them.
+    """
+
+
+class ScheduleFailure(AioconcError, AssertionError):
+    """An explored schedule made the program fail; the cause is the program's own exception.
+
+    Attributes:
+        schedule: text of the smallest schedule found that fails, as `Schedule.parse` reads it.
+    """
+
+    def __init__(self, message: str, *, schedule: str = "") -> None:
+        super().__init__(message)
+        self.schedule = schedule
+
+
+class CancelFailure(AioconcError, AssertionError):
+    """Cancelling at some await broke the program: a wrong exception, a leak, a lost invariant."""
+
+
 __all__ = [
     "AioconcError",
+    "BlockingError",
+    "CancelFailure",
+    "DeadlockError",
     "ExecutorClosed",
+    "LeakError",
+    "LivelockError",
     "MissingExtra",
     "RemoteError",
+    "ScheduleFailure",
     "SerializationError",
+    "StuckError",
     "SupervisorFailed",
     "TaskCancelled",
     "UnsupportedOption",
