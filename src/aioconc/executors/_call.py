@@ -6,18 +6,18 @@ the pool belongs to none. Queueing and the number of workers are left to the poo
 """
 
 import asyncio
-import concurrent.futures
 import contextvars
 import logging
-import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
+from aioconc._bridge._credits import Credits
+from aioconc._bridge._loop_calls import LoopCalls
+from aioconc._bridge._mailbox import mailbox_of
 from aioconc._internal import _hooks
 from aioconc.errors import ExecutorClosed, TaskCancelled, WorkerExit
 from aioconc.executors._base import CallOptions, name_of
-from aioconc.executors._mailbox import mailbox_of
 from aioconc.worker._link import Cancelled, Link, set_link
 
 _log = logging.getLogger("aioconc.executors")
@@ -112,10 +112,10 @@ class Call(Job, Link):
         "ended",
         "expired",
         "loop",
+        "loop_calls",
         "mailbox",
         "on_report",
         "reports",
-        "tasks",
         "waiter",
     )
 
@@ -128,8 +128,9 @@ class Call(Job, Link):
         self.waiter: asyncio.Future[None] = self.loop.create_future()
         self.context: contextvars.Context | None = contextvars.copy_context()
         self.on_report = options.on_report
-        self.reports: threading.Semaphore | None = None
-        self.tasks: set[asyncio.Future[Any]] | None = None
+        # Both made when the function first uses them.
+        self.reports: Credits | None = None
+        self.loop_calls: LoopCalls | None = None
         self.attempt = 1
         # The outcome is here; set in the loop.
         self.ended = False
@@ -180,13 +181,11 @@ class Call(Job, Link):
             self.waiter.set_result(None)
 
     def ask(self) -> None:
-        self.asked = True
-        if self.tasks:  # theirs is the loop's thread, which this may not be
-            self.mailbox.post(self.loop, self._cancel_tasks)
-
-    def _cancel_tasks(self) -> None:
-        for task in tuple(self.tasks or ()):
-            task.cancel()
+        self.asked = True  # before the two are told, who look at it then
+        if self.reports is not None:
+            self.reports.give_back()
+        if self.loop_calls is not None:
+            self.loop_calls.cancel()
 
     def take(self) -> Any:
         """The value, or raise the error."""
@@ -218,13 +217,12 @@ class Call(Job, Link):
             return
         unread = self.reports
         if unread is None:
-            unread = self.reports = threading.Semaphore(_REPORTS_UNREAD)
-        while not unread.acquire(timeout=0.1):  # polls only while the loop is far behind
-            if self._unheard():
-                return
+            unread = self.reports = Credits(self.loop, _REPORTS_UNREAD)
+        if not unread.take(lambda: self.asked):
+            return
 
         def hand_over() -> None:
-            unread.release()
+            unread.give_back()
             try:
                 listener(value)
             except Exception as error:
@@ -237,56 +235,14 @@ class Call(Job, Link):
 
         self.mailbox.post(self.loop, hand_over)
 
-    def _unheard(self) -> bool:
-        return self.asked or self.loop.is_closed()
-
     def call_in_loop(self, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        answer: Future[Any] = Future()
-        context = contextvars.copy_context()
+        calls = self.loop_calls
+        if calls is None:
+            calls = self.loop_calls = LoopCalls(self.loop, self.mailbox, self.label, self._unwanted)
+        return calls.call(fn, name_of(fn), args, kwargs)
 
-        def start() -> None:
-            try:
-                self.check_cancelled()
-                result = fn(*args, **kwargs)
-                if not hasattr(result, "__await__"):
-                    answer.set_result(result)
-                    return
-                task = asyncio.ensure_future(result, loop=self.loop)
-                if self.tasks is None:
-                    self.tasks = set()
-                self.tasks.add(task)
-                task.add_done_callback(finish)
-            except (KeyboardInterrupt, SystemExit) as error:
-                answer.set_exception(error)
-                raise
-            except BaseException as error:
-                answer.set_exception(error)
-
-        def finish(task: "asyncio.Future[Any]") -> None:
-            assert self.tasks is not None
-            self.tasks.discard(task)
-            if task.cancelled():
-                answer.set_exception(
-                    Cancelled(f"{self.label} is no longer wanted")
-                    if self.asked
-                    else TaskCancelled(f"{name_of(fn)} was cancelled in the loop")
-                )
-            elif (error := task.exception()) is not None:
-                answer.set_exception(error)
-            else:
-                answer.set_result(task.result())
-
-        if not self.mailbox.post(self.loop, lambda: context.run(start)):
-            raise RuntimeError(
-                f"the event loop that awaited {self.label} is closed; nothing can be called in it"
-            )
-        while not concurrent.futures.wait((answer,), timeout=1.0).done:
-            if self.loop.is_closed():  # it closed before it came to this letter
-                raise RuntimeError(
-                    f"the event loop that awaited {self.label} was closed before it called "
-                    f"{name_of(fn)}"
-                )
-        return answer.result()
+    def _unwanted(self) -> Cancelled | None:
+        return Cancelled(f"{self.label} is no longer wanted") if self.asked else None
 
 
 def contained(error: BaseException, label: str) -> Exception:

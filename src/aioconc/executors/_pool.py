@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
+from aioconc._bridge._mailbox import mailbox_of
 from aioconc._internal import _hooks
 from aioconc._internal._check import check_timeout
 from aioconc.errors import ExecutorClosed, WorkerCrashed
@@ -339,20 +340,14 @@ class PoolExecutor(Executor):
         pool = self._pool
         loop = asyncio.get_running_loop()
         over = loop.create_future()
-
-        def tell() -> None:
-            try:
-                loop.call_soon_threadsafe(settle)
-            except RuntimeError:
-                if not loop.is_closed():
-                    raise
+        mailbox = mailbox_of(loop)
 
         def settle() -> None:
             if not over.done():
                 over.set_result(None)
 
         pool.close(cancel=cancel)
-        pool.when_over(tell)
+        pool.when_over(lambda: mailbox.post(loop, settle))
         cancelled: asyncio.CancelledError | None = None
         try:
             async with asyncio.timeout(timeout):

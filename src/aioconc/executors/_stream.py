@@ -6,13 +6,13 @@ the worker that ran it. Works for workers that share memory with the loop.
 """
 
 import asyncio
-import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
+from aioconc._bridge._credits import Credits
 from aioconc._internal._check import check_count
 from aioconc.errors import UnsupportedOption
 from aioconc.executors._base import CallOptions, Executor, Fate, check_function
@@ -53,12 +53,14 @@ class Stream(Generic[T]):
     # Rule 2: `_credits` counts the free places of the buffer; the worker takes one before it asks
     #         the generator for an item, so at most `buffer` items exist that nobody has read.
 
+    _credits: Credits  # made on entry, for the loop of then
+
     def __init__(
         self, executor: PoolExecutor, gen_fn: Any, args: Any, kwargs: Any, buffer: int
     ) -> None:
         self._executor = executor
         self._what = (gen_fn, args, kwargs)
-        self._credits = threading.Semaphore(buffer)
+        self._buffer = buffer
         self._left = False
         self._items: deque[T] = deque()
         self._reader: asyncio.Future[None] | None = None
@@ -73,6 +75,7 @@ class Stream(Generic[T]):
         call = self._call = executor._call(self._pump, (gen_fn, args, kwargs), {}, options)
         if options.name is None:
             call.label = getattr(gen_fn, "__qualname__", call.label)
+        self._credits = Credits(call.loop, self._buffer)
         call.waiter.add_done_callback(self._wake)
         executor._pool.submit(call)
         return _Reader(self)
@@ -86,7 +89,7 @@ class Stream(Generic[T]):
         call = self._call
         assert call is not None
         self._left = True
-        self._credits.release()
+        self._credits.give_back()
         cancelled = await _leave(call, self._executor._pool, self._executor._options)
         self._items.clear()
         if cancelled is not None:
@@ -102,10 +105,7 @@ class Stream(Generic[T]):
         assert call is not None
         iterator = iter(gen_fn(*args, **kwargs))
         try:
-            while True:
-                self._credits.acquire()
-                if self._left:
-                    return
+            while self._credits.take(lambda: self._left):
                 try:
                     item = next(iterator)
                 except StopIteration:
@@ -132,7 +132,7 @@ class Stream(Generic[T]):
         assert call is not None
         while True:
             if self._items:
-                self._credits.release()
+                self._credits.give_back()
                 return self._items.popleft()
             if call.ended or self._left:
                 if not self._left:

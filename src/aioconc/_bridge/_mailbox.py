@@ -1,4 +1,4 @@
-"""One letter box for each event loop, through which worker threads deliver.
+"""One letter box for each event loop, through which other threads deliver.
 
 Any thread may post; the loop is woken once for all that has come in by then, so a burst of
 finished calls costs one wake-up. A closed loop takes nothing more: `post` says so and the sender
@@ -29,25 +29,34 @@ class Mailbox:
     def post(self, loop: asyncio.AbstractEventLoop, letter: Letter) -> bool:
         """Have `loop` call `letter` soon; False if the loop is closed."""
         self._letters.append(letter)
-        if not self._woken:
-            self._woken = True
-            try:
+        try:
+            if not self._woken:
+                self._woken = True
                 loop.call_soon_threadsafe(self._deliver)
-            except RuntimeError:
-                if not loop.is_closed():
-                    raise
-                self._woken = False
-                self._letters.clear()
-                return False
-        return True
+                return True
+        except RuntimeError:
+            if not loop.is_closed():
+                raise
+        if not loop.is_closed():
+            return True
+        self._woken = False
+        self._letters.clear()
+        return False
 
     def _deliver(self) -> None:
         self._woken = False
         letters = self._letters
-        # Only those here by now: later ones have a wake-up of their own, and a worker that never
-        # stops reporting must not hold the loop here.
-        for _ in range(len(letters)):
-            letters.popleft()()
+        try:
+            # Only those here by now: later ones have a wake-up of their own, and a worker that
+            # never stops reporting must not hold the loop here.
+            for _ in range(len(letters)):
+                letters.popleft()()
+        except BaseException:
+            # KeyboardInterrupt stops the loop in the middle of a batch. It is often run again, to
+            # cancel what is left, and must then find the letters behind.
+            if letters:
+                asyncio.get_running_loop().call_soon(self._deliver)
+            raise
 
 
 _mailboxes: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Mailbox]" = (

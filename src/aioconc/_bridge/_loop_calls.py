@@ -1,0 +1,97 @@
+"""Calls from a worker thread into a loop: the thread waits for the answer.
+
+Plain functions run in one turn of the loop; what they return is awaited there if it can be. When
+the work that asks is no longer wanted, what it started in the loop is cancelled. A loop that is
+closed leaves no thread waiting.
+"""
+
+import asyncio
+import contextvars
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, wait
+from typing import Any
+
+from aioconc._bridge._mailbox import Mailbox
+from aioconc.errors import TaskCancelled
+
+# Seconds after which a waiting thread looks whether the loop was closed, which wakes nobody.
+_LOOK = 0.5
+
+
+class LoopCalls:
+    """What the threads of one piece of work call in one loop."""
+
+    # Rule: `_tasks` changes in the loop only. Who makes the work unwanted does so first and looks
+    #       at `_tasks` then; the loop adds a task first and asks `_unwanted` then. So one of them
+    #       sees the other, and a task started in that very moment is cancelled too.
+    __slots__ = ("_label", "_loop", "_mailbox", "_tasks", "_unwanted")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        mailbox: Mailbox,
+        label: str,
+        unwanted: Callable[[], BaseException | None],
+    ) -> None:
+        self._loop = loop
+        self._mailbox = mailbox
+        self._label = label
+        # Gives the error to raise in the thread once its work is no longer wanted.
+        self._unwanted = unwanted
+        self._tasks: set[asyncio.Future[Any]] = set()
+
+    def call(self, fn: Callable[..., Any], name: str, args: Any, kwargs: Mapping[str, Any]) -> Any:
+        """In the thread: the result of `fn(*args, **kwargs)`, called in the loop."""
+        answer: Future[Any] = Future()
+        context = contextvars.copy_context()
+
+        def start() -> None:
+            try:
+                if (error := self._unwanted()) is not None:
+                    raise error
+                result = fn(*args, **kwargs)
+                if not hasattr(result, "__await__"):
+                    answer.set_result(result)
+                    return
+                task = asyncio.ensure_future(result, loop=self._loop)
+                self._tasks.add(task)
+                task.add_done_callback(finish)
+                if self._unwanted() is not None:
+                    task.cancel()
+            except (KeyboardInterrupt, SystemExit) as error:
+                answer.set_exception(error)
+                raise
+            except BaseException as error:
+                answer.set_exception(error)
+
+        def finish(task: "asyncio.Future[Any]") -> None:
+            self._tasks.discard(task)
+            if task.cancelled():
+                answer.set_exception(
+                    self._unwanted() or TaskCancelled(f"{name} was cancelled in the loop")
+                )
+            elif (error := task.exception()) is not None:
+                answer.set_exception(error)
+            else:
+                answer.set_result(task.result())
+
+        if not self._mailbox.post(self._loop, lambda: context.run(start)):
+            raise RuntimeError(
+                f"the event loop that awaited {self._label} is closed; nothing can be called in it"
+            )
+        while not wait((answer,), timeout=_LOOK).done:
+            if self._loop.is_closed():
+                raise RuntimeError(
+                    f"the event loop that awaited {self._label} was closed before {name} had "
+                    "ended in it"
+                )
+        return answer.result()
+
+    def cancel(self) -> None:
+        """Cancel what was started and has not ended; any thread, once the work is unwanted."""
+        if self._tasks:
+            self._mailbox.post(self._loop, self._cancel_all)
+
+    def _cancel_all(self) -> None:
+        for task in tuple(self._tasks):
+            task.cancel()
