@@ -48,6 +48,29 @@ def raise_refused() -> None:
     raise error
 
 
+def raise_through(depth: int) -> None:
+    if depth > 1:
+        raise_through(depth - 1)
+    raise_refused()
+
+
+def raise_from() -> None:
+    try:
+        raise ValueError("the first")
+    except ValueError as error:
+        raise KeyError("the second") from error
+
+
+def recurse() -> None:
+    recurse()
+
+
+def make_unimportable(name: str) -> None:
+    import sys
+
+    sys.modules[name] = None  # type: ignore[assignment]
+
+
 def raise_group() -> None:
     group = ExceptionGroup("several", [ValueError(1), ExceptionGroup("inner", [Refused(2)])])
     group.add_note("of the group")

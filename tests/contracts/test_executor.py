@@ -22,6 +22,7 @@ import pytest
 
 import aioconc
 from aioconc import worker
+from aioconc._bridge import _credits
 from aioconc._internal import _hooks
 from aioconc.errors import (
     ExecutorClosed,
@@ -952,3 +953,27 @@ def test_a_late_result_for_a_closed_loop_makes_no_noise(
             time.sleep(0.002)
         assert asyncio.run(pool.run(work.add, 1, 1)) == 2
     assert loop_errors == []
+
+
+def test_a_stream_of_a_closed_loop_lets_its_worker_go(
+    new: Callable[[], Executor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody reads on and nobody leaves the block, and the pool can be closed all the same."""
+    monkeypatch.setattr(_credits, "_LOOK", 0.005)
+    closed = threading.Event()
+
+    def endless() -> Iterator[int]:
+        try:
+            yield from itertools.count()
+        finally:
+            closed.set()
+
+    pool = new()
+    skip_inline(pool)
+    loop = asyncio.new_event_loop()
+    stream = pool.stream(endless, buffer=2)
+    reader = loop.run_until_complete(stream.__aenter__())
+    assert loop.run_until_complete(anext(reader)) == 0  # type: ignore[arg-type]
+    loop.close()
+    pool.close()
+    assert closed.is_set()
