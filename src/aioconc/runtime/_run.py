@@ -9,12 +9,11 @@ import asyncio
 import logging
 import signal
 import sys
-import traceback
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
-from types import FrameType
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from typing import Any, Literal, TypeVar, TypeVarTuple
 
 from aioconc._internal._check import check_choice, check_timeout
+from aioconc._internal._where import stack_of
 from aioconc.errors import MissingExtra
 from aioconc.runtime._signals import SignalWatch, check_signals
 
@@ -123,22 +122,8 @@ def _close(runner: asyncio.Runner, watch: SignalWatch) -> None:
 
 def _report_tasks(loop: asyncio.AbstractEventLoop) -> None:
     for task in asyncio.all_tasks(loop):
-        stack = "".join(traceback.StackSummary.extract(_frames(task)).format())
+        stack = stack_of(task.get_coro())
         _log.error("forced to end while %r was still running:\n%s", task.get_name(), stack)
-
-
-def _frames(task: asyncio.Task[Any]) -> Iterator[tuple[FrameType, int]]:
-    """Where a suspended task is, outermost first. Its own `get_stack` gives the outermost only."""
-    awaited: Any = task.get_coro()
-    while awaited is not None:
-        for kind in ("cr", "gi", "ag"):
-            frame = getattr(awaited, f"{kind}_frame", None)
-            if frame is not None:
-                yield frame, frame.f_lineno
-                break
-        else:
-            return
-        awaited = getattr(awaited, "gi_yieldfrom" if kind == "gi" else f"{kind}_await")
 
 
 def _loop_factory(choice: LoopChoice) -> Callable[[], asyncio.AbstractEventLoop]:

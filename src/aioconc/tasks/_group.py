@@ -2,13 +2,14 @@
 
 `TaskGroup` can stand wherever `asyncio.TaskGroup` does, and adds a limit, a time limit, quiet
 cancellation, service children and a start-up handshake. The group's cancellation of its own block
-is a `CancelScope`; this module adds the children, their errors and the join.
+is a `CancelScope`, its limit is kept by `Slots`, and what it raises is decided by `Ending`; this
+module adds the children and the join.
 """
 
 import asyncio
+import math
 from asyncio import _get_running_loop
-from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 from types import TracebackType
@@ -17,9 +18,12 @@ from typing import Any, NoReturn, Self, TypeVar, TypeVarTuple
 from aioconc._internal import _hooks
 from aioconc._internal._check import check_limit
 from aioconc.tasks._child import Queued, TaskStatus, called, check_fn, coroutine_of, name_of
+from aioconc.tasks._ending import Ending
 from aioconc.tasks._handle import TaskHandle
 from aioconc.tasks._join import cancel_and_join, chain, join, wait_done
+from aioconc.tasks._overdue import watch_overdue
 from aioconc.tasks._scope import CancelScope, raise_if_cancelled
+from aioconc.tasks._slots import Slots
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -38,9 +42,9 @@ class GroupStatistics:
 # Group life:   new -> open (body runs) -> joining (body done, children left) -> closed
 #               aborting may begin in open or joining and lasts until closed.
 # Rule 1: a live child is in exactly one of `_tasks` and `_background`; the block ends when both
-#         and `_queue` are empty.
+#         are empty and no slot is promised to a child to come.
 # Rule 2: once `_aborting`, no child is added, and every child present has been cancelled once.
-# Rule 3: `_errors` holds each child's failure once; only __aexit__ raises them.
+# Rule 3: `_ending` holds each child's failure once; only __aexit__ raises them.
 class TaskGroup:
     """Children that have all ended when the block ends; one failure cancels the others.
 
@@ -61,7 +65,9 @@ class TaskGroup:
 
     Cancellation:
         Cancels all children, waits for them, and raises the original `CancelledError`; if a child
-        fails meanwhile, raises the group instead and cancels again at the next await.
+        fails meanwhile, raises the group instead and cancels again at the next await. A child that
+        has not ended 10 s after it was cancelled is waited for further, and named in a warning of
+        the logger "aioconc" with the place where it is.
 
     Example:
         >>> async def main():
@@ -79,7 +85,8 @@ class TaskGroup:
         timeout: float | None = None,
         name: str | None = None,
     ) -> None:
-        self._limit = None if limit is None else check_limit("limit", limit)
+        slots = math.inf if limit is None else check_limit("limit", limit)
+        self._slots = None if slots == math.inf else Slots(slots)
         self._scope = CancelScope(timeout=timeout, name=name)
         self._name = name
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -89,26 +96,24 @@ class TaskGroup:
         self._host: asyncio.Task[Any] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._background: set[asyncio.Task[Any]] = set()
-        # The part of `_tasks` that counts towards the limit; stays empty without one.
-        self._slots: set[asyncio.Task[Any]] = set()
-        # Slots given to a `spawn` that has not resumed yet, or to a child that is being created:
-        # an eager one runs its first step before it is in `_slots`, and is to be counted once.
-        self._reserved = 0
-        # What waits for a slot, first come first served: children of start_soon, and the wake-ups
-        # of spawn.
-        self._queue: deque[Queued | asyncio.Future[None]] = deque()
         # Children of `start` that are not ready; their failure belongs to the caller of `start`.
-        self._unready: dict[asyncio.Task[Any], asyncio.Future[Any]] = {}
+        # None until there is one.
+        self._unready: dict[asyncio.Task[Any], asyncio.Future[Any]] | None = None
         # How many calls that create a child are on the stack. An eager child runs its first step
         # inside such a call, not yet known to `_tasks`.
         self._creating = 0
-        self._errors: list[BaseException] = []
-        self._base_error: BaseException | None = None
+        # Exists once there is an error.
+        self._ending: Ending | None = None
         self._aborting = False
         self._joining = False
         self._stopping_background = False
         self._closed = False
         self._idle: asyncio.Future[None] | None = None
+        # Set while cancelled children are waited for: when that began, and what will report them.
+        self._cancelled_at = 0.0
+        self._overdue: asyncio.TimerHandle | None = None
+        # A Supervisor has its own rules for children that do not end, and switches this off.
+        self._reports_overdue = True
 
     # ------------------------------------------------------------------ starting children
 
@@ -135,17 +140,17 @@ class TaskGroup:
             RuntimeError: the group is not open, is shutting down, is full (this call cannot wait:
                 use `start_soon` or `spawn`), or belongs to another loop.
         """
-        if self._limit is None:
+        if self._slots is None:
             return self._create(coro, name, context, options)
         if self._open_loop is None or _get_running_loop() is not self._open_loop:
             self._check_open(coro)  # first: a reserved slot makes the group look unfinished
-        if not self._slot_free():
+        if not self._slots.free():
             coro.close()
             raise RuntimeError(
                 f"{self!r} is full, and create_task never waits; "
                 f"use start_soon(fn, *args) to queue, or await spawn(fn, *args)"
             )
-        return self._create_in_slot(coro, name, context, options)
+        return self._create_in_slot(self._slots, coro, name, context, options)
 
     def start_soon(
         self, fn: Callable[[*Ts], Awaitable[T]], /, *args: *Ts, name: str | None = None
@@ -168,10 +173,10 @@ class TaskGroup:
         if _get_running_loop() is not self._open_loop or self._open_loop is None:
             self._check_open(None)
         handle: TaskHandle[T] = TaskHandle(name or name_of(fn))
-        if self._limit is None or self._slot_free():
+        if self._slots is None or self._slots.free():
             self._begin(handle, fn, args)
         else:
-            self._queue.append(Queued(handle, fn, args, copy_context()))
+            self._slots.stand_in_line(Queued(handle, fn, args, copy_context()))
         return handle
 
     async def spawn(
@@ -196,22 +201,23 @@ class TaskGroup:
         raise_if_cancelled()
         self._check_open(None)
         handle: TaskHandle[T] = TaskHandle(name or name_of(fn))
-        if self._limit is not None and not self._slot_free():
+        slots = self._slots
+        if slots is not None and not slots.free():
             assert self._loop is not None
             turn: asyncio.Future[None] = self._loop.create_future()
-            self._queue.append(turn)
+            slots.stand_in_line(turn)
             try:
                 await turn
             except asyncio.CancelledError:
                 if turn.cancelled():
-                    self._forget(turn)
+                    slots.leave_line(turn)
                 elif turn.exception() is None:  # cancelled in the tick of our turn: pass it on
-                    self._reserved -= 1
-                    self._advance()
+                    slots.reserved -= 1
+                    slots.advance(self._begin_queued)
                     self._wake_if_idle()
                 raise
             # The child takes the slot itself, before anybody else can run.
-            self._reserved -= 1
+            slots.reserved -= 1
         try:
             self._begin(handle, fn, args)
         finally:
@@ -243,14 +249,17 @@ class TaskGroup:
         check_fn("start", fn)
         raise_if_cancelled()
         self._check_open(None)
+        if self._unready is None:
+            self._unready = {}
         assert self._loop is not None
         ready: asyncio.Future[Any] = self._loop.create_future()
         status: TaskStatus[Any] = TaskStatus(ready)
 
         task = self._create(called(fn, args, task_status=status), name or name_of(fn))
+        unready = self._unready
         if not ready.done():
-            self._unready[task] = ready
-            ready.add_done_callback(lambda _: self._unready.pop(task, None))
+            unready[task] = ready
+            ready.add_done_callback(lambda _: unready.pop(task, None))
         # Runs after the group's own callback, which asks `_unready`.
         task.add_done_callback(self._on_start_done)
         try:
@@ -258,8 +267,10 @@ class TaskGroup:
         except asyncio.CancelledError as cancelled:
             # Nobody takes the child's failure from `start` any more, so it goes to the group.
             if not ready.done():
-                del self._unready[task]
+                del unready[task]
+                timer = watch_overdue("group", self, lambda: [task])
                 newer = await cancel_and_join([task])
+                timer.cancel()
                 ready.cancel()
                 if newer is not None:
                     chain(newer, cancelled)
@@ -318,9 +329,9 @@ class TaskGroup:
         """A snapshot of the children's numbers."""
         return GroupStatistics(
             running=len(self._tasks),
-            queued=len(self._queue),
+            queued=0 if self._slots is None else len(self._slots),
             background=len(self._background),
-            errors=len(self._errors),
+            errors=0 if self._ending is None else len(self._ending.errors),
         )
 
     # ------------------------------------------------------------------ children's lives
@@ -362,62 +373,48 @@ class TaskGroup:
         args: tuple[Any, ...],
         context: Context | None = None,
     ) -> None:
-        create = self._create if self._limit is None else self._create_in_slot
-        task = create(coroutine_of(fn, args), handle._name, context)
+        coro = coroutine_of(fn, args)
+        if self._slots is None:
+            task = self._create(coro, handle._name, context)
+        else:
+            task = self._create_in_slot(self._slots, coro, handle._name, context)
         handle._run_as(task)
         del task, handle
 
+    def _begin_queued(self, child: Queued) -> None:
+        self._begin(child.handle, child.fn, child.args, child.context)
+
     def _create_in_slot(
         self,
+        slots: Slots,
         coro: Coroutine[Any, Any, T],
         name: str | None,
         context: Context | None = None,
         options: dict[str, Any] | None = None,
     ) -> "asyncio.Task[T]":
         """Create a child that counts towards the limit; the caller has seen a free slot."""
-        self._reserved += 1
+        slots.reserved += 1
         try:
             task = self._create(coro, name, context, options)
-            self._slots.add(task)
+            slots.taken.add(task)
             task.add_done_callback(self._on_slot_done)
         finally:
-            self._reserved -= 1
+            slots.reserved -= 1
         try:
             return task
         finally:
             del task  # as in `_create`
-
-    def _slot_free(self) -> bool:
-        assert self._limit is not None
-        return len(self._slots) + self._reserved < self._limit and not self._queue
-
-    def _advance(self) -> None:
-        """Give free slots to those who wait, in order."""
-        assert self._limit is not None
-        while self._queue and len(self._slots) + self._reserved < self._limit:
-            first = self._queue.popleft()
-            if isinstance(first, asyncio.Future):
-                if not first.done():
-                    self._reserved += 1
-                    first.set_result(None)
-            elif not first.handle.done():
-                self._begin(first.handle, first.fn, first.args, first.context)
-
-    def _forget(self, turn: "asyncio.Future[None]") -> None:
-        try:
-            self._queue.remove(turn)
-        except ValueError:
-            pass  # _advance has already stepped over it
 
     def _on_done(self, task: "asyncio.Task[Any]") -> None:
         self._tasks.discard(task)
         if self._idle is not None and not self._tasks:
             self._wake_if_idle()
         if not task.cancelled() and (error := task.exception()) is not None:
-            if task not in self._unready:
+            if not self._unready or task not in self._unready:
                 self._on_error(task, error)
 
     def _on_start_done(self, task: "asyncio.Task[Any]") -> None:
+        assert self._unready is not None
         ready = self._unready.pop(task, None)
         if ready is not None and not ready.done():
             error = None if task.cancelled() else task.exception()
@@ -429,9 +426,10 @@ class TaskGroup:
         self._wake_if_idle()
 
     def _on_slot_done(self, task: "asyncio.Task[Any]") -> None:
-        self._slots.discard(task)
-        if self._queue and not self._aborting:
-            self._advance()
+        assert self._slots is not None
+        self._slots.taken.discard(task)
+        if self._slots and not self._aborting:
+            self._slots.advance(self._begin_queued)
             self._wake_if_idle()
 
     def _on_error(self, task: "asyncio.Task[Any]", error: BaseException) -> None:
@@ -448,9 +446,7 @@ class TaskGroup:
                 }
             )
             return
-        self._errors.append(error)
-        if isinstance(error, (SystemExit, KeyboardInterrupt)) and self._base_error is None:
-            self._base_error = error
+        self._get_ending().add(error)
         if _hooks.listeners:
             _hooks.emit("group.child_failed", group=self, task=task, error=error)
         if not self._aborting:
@@ -467,16 +463,26 @@ class TaskGroup:
             return
         self._aborting = True
         self._open_loop = None
-        while self._queue:
-            queued = self._queue.popleft()
-            if isinstance(queued, Queued):
-                queued.handle._drop()
-            elif not queued.done():
-                queued.set_exception(RuntimeError(f"{self!r} is shutting down"))
+        if self._slots is not None:
+            self._slots.send_away(f"{self!r} is shutting down")
         for task in (*self._tasks, *(() if self._stopping_background else self._background)):
             if not task.done():
                 task.cancel()
+        self._expect_ends()
         self._wake_if_idle()
+
+    def _expect_ends(self) -> None:
+        """Report what has not ended some time after it was cancelled, which it was just now."""
+        if self._overdue is None and self._reports_overdue and self._loop is not None:
+            self._cancelled_at = self._loop.time()
+            self._overdue = watch_overdue("group", self, self._unfinished)
+
+    def _unfinished(self) -> Iterator["asyncio.Task[Any]"]:
+        if not self._joining and self._host is not None:
+            yield self._host  # the body was cancelled too
+        for task in (*self._tasks, *self._background):
+            if not task.done():
+                yield task
 
     def _wake_if_idle(self) -> None:
         idle = self._idle
@@ -487,24 +493,24 @@ class TaskGroup:
 
     def _waits(self) -> bool:
         """Whether there is a child, or one to come, that the block ends only after."""
-        return bool(self._tasks or self._queue or self._reserved)
+        return bool(self._tasks) or (self._slots is not None and self._slots.promised())
 
     # ------------------------------------------------------------------ the block
 
     async def __aenter__(self) -> Self:
         if self._host is not None:
             raise RuntimeError(f"{self!r} has already been entered; make another one")
-        raise_if_cancelled()
+        parent = raise_if_cancelled()
         host = asyncio.current_task()
         if host is None:
             raise RuntimeError(f"{self!r} cannot determine the parent task; use it inside a task")
         self._host = host
-        self._loop = host.get_loop()
-        self._open_loop = self._loop
-        self._scope._is_member = self._is_member
-        self._scope._on_cancel = self._abort
-        self._scope.__enter__()
-        if self._scope.cancel_called:
+        self._loop = self._open_loop = host.get_loop()
+        scope = self._scope
+        scope._is_member = self._is_member
+        scope._on_cancel = self._abort
+        scope._open(host, self._loop, parent)
+        if scope._cancel_called:
             self._abort()
         return self
 
@@ -514,67 +520,32 @@ class TaskGroup:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
-        try:
-            return await self._finish(exc)
-        finally:
-            # Exceptions hold frames, frames hold this group: break the circles.
-            self._errors = []
-            self._base_error = None
-            del exc, traceback
-
-    async def _finish(self, exc: BaseException | None) -> bool:
         if self._host is None or self._joining:
             raise RuntimeError(f"{self!r} is not open")
         self._joining = True
         self._open_loop = None
-        if asyncio.current_task() is not self._host:
-            await self._finish_elsewhere()
-        cancelled = exc if isinstance(exc, asyncio.CancelledError) else None
-        if exc is not None:
-            if isinstance(exc, (SystemExit, KeyboardInterrupt)) and self._base_error is None:
-                self._base_error = exc
-            self._abort()
-
+        cancelled = None
         try:
-            cancelled = await self._join_children(cancelled)
-            self._closed = True
-            self._scope._close()
-            outside = self._scope._settle()
-            if exc is None and cancelled is None and self._base_error is None and not self._errors:
+            if asyncio.current_task() is not self._host:
+                await self._finish_elsewhere()
+            if exc is not None:
+                if isinstance(exc, asyncio.CancelledError):
+                    cancelled = exc
+                else:
+                    self._get_ending().note_base(exc)
+                self._abort()
+            if self._background or self._waits():
+                cancelled = await self._join_children(cancelled)
+            outside = self._close()
+            if exc is None and cancelled is None and self._ending is None:
                 return False
-            if exc is not None and not isinstance(exc, (asyncio.CancelledError, GeneratorExit)):
-                self._errors.append(exc)
-            if self._base_error is not None:
-                self._report_beside(self._base_error)
-                if self._base_error is exc:
-                    return False
-                raise self._base_error
-            ours = self._scope._cancel_called and not outside
-            timed_out = ours and self._scope._expired and cancelled is not None
-            if self._errors:
-                if outside:
-                    # The errors go first; the cancellation strikes again at the next await.
-                    self._host.uncancel()
-                    self._host.cancel(*(cancelled.args[:1] if cancelled is not None else ()))
-                if timed_out:
-                    self._errors.append(TimeoutError(self._scope._timeout_message()))
-                # An error that a handle brought into the body or a sibling counts once.
-                errors = list({id(error): error for error in self._errors}.values())
-                try:
-                    raise BaseExceptionGroup("unhandled errors in a TaskGroup", errors) from None
-                finally:
-                    del errors
-            if timed_out:
-                self._scope._cancelled_caught = True
-                raise TimeoutError(self._scope._timeout_message()) from cancelled
-            if cancelled is not None and not ours:
-                if cancelled is exc:
-                    return False
-                raise cancelled
-            self._scope._cancelled_caught = cancelled is not None
-            return cancelled is not None and cancelled is exc
+            return self._get_ending().conclude(
+                self, self._host, self._scope, exc, cancelled, outside
+            )
         finally:
-            del exc
+            # Exceptions hold frames, and this frame holds exceptions: break the circles.
+            self._ending = None
+            del exc, traceback
             cancelled = None
 
     async def _finish_elsewhere(self) -> NoReturn:
@@ -586,10 +557,8 @@ class TaskGroup:
             raise wrong
         self._abort()
         cancelled = await self._join_children(None)
-        self._closed = True
-        self._scope._close()
-        self._scope._settle()
-        for error in self._errors:
+        self._close()
+        for error in self._get_ending().errors:
             wrong.add_note(f"a child failed: {error!r}")
         raise wrong from cancelled
 
@@ -617,6 +586,7 @@ class TaskGroup:
                     if not self._aborting:  # which has cancelled them
                         for task in self._background:
                             task.cancel()
+                        self._expect_ends()
                 self._idle = self._loop.create_future()
                 if cancelled is None and not self._aborting:
                     # The way without incident; `join` would cost another pass of the loop.
@@ -631,17 +601,19 @@ class TaskGroup:
         finally:
             cancelled = None
 
-    def _report_beside(self, leaving: BaseException) -> None:
-        """Hand errors that a KeyboardInterrupt or SystemExit leaves behind to the loop."""
-        assert self._loop is not None
-        for error in self._errors:
-            if error is not leaving:
-                self._loop.call_exception_handler(
-                    {
-                        "message": f"a child of {self!r} failed beside {leaving!r}",
-                        "exception": error,
-                    }
-                )
+    def _close(self) -> bool:
+        """End the group, now that nothing of it runs; whether it is being cancelled from outside."""
+        self._closed = True
+        if self._overdue is not None:
+            self._overdue.cancel()
+            self._overdue = None
+        self._scope._close()
+        return self._scope._settle()
+
+    def _get_ending(self) -> Ending:
+        if self._ending is None:
+            self._ending = Ending()
+        return self._ending
 
     def _is_member(self, task: "asyncio.Task[Any]") -> bool:
         return task in self._tasks or task in self._background or self._creating > 0
@@ -669,14 +641,21 @@ class TaskGroup:
 
     def __repr__(self) -> str:
         name = f" {self._name!r}" if self._name else ""
-        state = (
-            "new"
-            if self._loop is None
-            else "closed"
-            if self._closed
-            else f"{len(self._tasks)} running"
-            + (f", {len(self._queue)} queued" if self._queue else "")
-            + (f", {len(self._background)} in background" if self._background else "")
-            + (", cancelling" if self._aborting else "")
-        )
-        return f"<TaskGroup{name} {state}>"
+        return f"<TaskGroup{name} {self._state()}>"
+
+    def _state(self) -> str:
+        if self._loop is None:
+            return "new"
+        if self._closed:
+            return "closed"
+        state = f"{len(self._tasks)} running"
+        if self._slots:
+            state += f", {len(self._slots)} queued"
+        if self._background:
+            state += f", {len(self._background)} in background"
+        if self._aborting or self._stopping_background:
+            state += ", cancelling"
+            seconds = 0 if self._overdue is None else self._loop.time() - self._cancelled_at
+            if seconds >= 1:
+                state += f" for {seconds:.0f} s"
+        return state

@@ -81,10 +81,10 @@ class CancelScope:
         deadline: float = math.inf,
         name: str | None = None,
     ) -> None:
-        self._timeout = check_timeout("timeout", timeout)
+        self._timeout = None if timeout is None else check_timeout("timeout", timeout)
+        self._deadline = deadline if deadline is math.inf else _check_deadline(deadline)
         if timeout is not None and deadline != math.inf:
             raise ValueError("give timeout or deadline, not both")
-        self._deadline = _check_deadline(deadline)
         self._name = name
         self._raises_timeout = False
         self._task: asyncio.Task[Any] | None = None
@@ -210,18 +210,27 @@ class CancelScope:
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a CancelScope needs a task: use it inside a coroutine that runs")
-        self._parent = current_scope()
+        self._open(task, task.get_loop(), current_scope())
+        return self
+
+    def _open(
+        self,
+        task: "asyncio.Task[Any]",
+        loop: asyncio.AbstractEventLoop,
+        parent: "CancelScope | None",
+    ) -> None:
+        """Begin the block, inside `task` and the scope `parent`."""
+        self._parent = parent
         self._task = task
-        self._loop = task.get_loop()
+        self._loop = loop
         self._cancelling_at_entry = task.cancelling()
         self._token = _current.set(self)
         if self._timeout is not None:
-            self._deadline = self._loop.time() + self._timeout
+            self._deadline = loop.time() + self._timeout
         if self._cancel_called:
-            self._loop.call_soon(self._deliver)
-        else:
+            loop.call_soon(self._deliver)
+        elif self._deadline != math.inf:
             self._arm()
-        return self
 
     def __exit__(
         self,
@@ -245,7 +254,8 @@ class CancelScope:
 
     def _close(self) -> None:
         self._closed = True
-        self._disarm()
+        if self._timer is not None:
+            self._disarm()
         # Both lead back to a task group that owns this scope: break the circle.
         self._is_member = None
         self._on_cancel = None
@@ -381,13 +391,18 @@ def current_scope() -> CancelScope | None:
     return None
 
 
-def raise_if_cancelled() -> None:
-    """Raise `CancelledError` inside a cancelled scope. Every await of aioconc begins with this."""
-    scope = current_scope()
+def raise_if_cancelled() -> CancelScope | None:
+    """Raise `CancelledError` inside a cancelled scope. Every await of aioconc begins with this.
+
+    Returns:
+        The scope that the caller is in, as `current_scope` does.
+    """
+    innermost = scope = current_scope()
     while scope is not None:
         if scope._cancel_called:
             raise asyncio.CancelledError(scope._message())
         scope = scope._parent
+    return innermost
 
 
 def check_loop(loop: asyncio.AbstractEventLoop, what: str, call: str) -> None:

@@ -172,6 +172,7 @@ class Supervisor:
         self._name = name
         # The host's group; its only child is the manager, whose group holds the children.
         self._group = TaskGroup(name=name)
+        self._group._reports_overdue = False  # each child has its own `shutdown`
         self._runs: TaskGroup | None = None
         self._host: asyncio.Task[Any] | None = None
         self._children: list[SupervisedChild] = []
@@ -296,7 +297,9 @@ class Supervisor:
 
     async def _supervise(self) -> None:
         loop = asyncio.get_running_loop()
-        async with TaskGroup(name=self._name) as self._runs:
+        runs = TaskGroup(name=self._name)
+        runs._reports_overdue = False
+        async with runs as self._runs:
             try:
                 for child in self._children:
                     self._begin(child, 0.0)

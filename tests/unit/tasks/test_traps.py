@@ -349,7 +349,7 @@ async def test_slots_are_conserved_when_waiting_spawns_are_cancelled():
         for _ in range(2):
             await group.spawn(asyncio.sleep, 0)
     assert group.statistics().running == 0
-    assert group._reserved == 0
+    assert group._slots.reserved == 0
 
 
 async def test_start_gives_a_late_error_to_the_group():
@@ -893,7 +893,7 @@ async def test_a_spawn_cancelled_in_the_tick_of_its_slot_passes_the_slot_on(canc
         following = group.start_soon(child, "next")
 
         def strike():
-            if group._reserved:  # the slot has been given, and its taker has not run
+            if group._slots.reserved:  # the slot has been given, and its taker has not run
                 task.cancel()
             else:
                 asyncio.get_running_loop().call_soon(strike)
@@ -907,4 +907,4 @@ async def test_a_spawn_cancelled_in_the_tick_of_its_slot_passes_the_slot_on(canc
         assert task.cancelled()
         await following
     assert begun == ["next"]
-    assert (group._reserved, group._slots) == (0, set())
+    assert (group._slots.reserved, group._slots.taken) == (0, set())
