@@ -9,10 +9,17 @@ import pytest
 from aioconc import errors
 from aioconc.errors import (
     AioconcError,
+    BlockingError,
+    CancelFailure,
+    DeadlockError,
     ExecutorClosed,
+    LeakError,
+    LivelockError,
     MissingExtra,
     RemoteError,
+    ScheduleFailure,
     SerializationError,
+    StuckError,
     SupervisorFailed,
     TaskCancelled,
     UnsupportedOption,
@@ -32,6 +39,13 @@ SAMPLES = [
     ExecutorClosed("closed"),
     UnsupportedOption("no kill"),
     MissingExtra("install aioconc[http]"),
+    LeakError("left", leaks=["task a"]),
+    BlockingError("held", stalls=["0.3 s in time.sleep"]),
+    DeadlockError("a waits for b"),
+    LivelockError("a and b"),
+    StuckError("thread t"),
+    ScheduleFailure("fails under d2", schedule="d2"),
+    CancelFailure("at the third await"),
 ]
 
 

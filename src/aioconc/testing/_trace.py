@@ -1,0 +1,100 @@
+"""The steps of one run as text: which task went on where, and whom it overtook.
+
+Recorded only for the run that is shown, since it costs more than the run itself.
+"""
+
+import asyncio
+import linecache
+from collections import deque
+from itertools import groupby
+from typing import Any, Final
+
+from aioconc.testing._loop import SimulationLoop
+from aioconc.testing._policies import task_of
+
+# Steps that are shown on either side of a deviation.
+_AROUND: Final = 3
+_MOST_LINES: Final = 40
+
+
+class Trace:
+    """Listens to the choices of one loop; `watch` it before anything runs."""
+
+    def __init__(self) -> None:
+        self._names: dict[Any, str] = {}
+        # What ran at each choice point, and whether it was not its turn.
+        self._lines: list[tuple[str, bool]] = []
+
+    def watch(self, loop: SimulationLoop) -> None:
+        """Begin to listen."""
+        choices = loop.choices
+        assert choices is not None
+        choose = choices._choose
+
+        def choose_and_tell(point: int, steps: deque[Any], count: int) -> int:
+            rank = choose(point, steps, count)
+            if rank < len(steps):
+                self._lines.append((self._describe(steps[rank]), rank > 0))
+            else:
+                self._lines.append(("a plain callback", True))
+            return rank
+
+        choices._choose = choose_and_tell
+
+    def __str__(self) -> str:
+        # Steps that follow one another and look the same are one line.
+        groups = [
+            (len([*same]), text, overtakes) for (text, overtakes), same in groupby(self._lines)
+        ]
+        near = [
+            any(each for _, _, each in groups[max(0, at - _AROUND) : at + _AROUND + 1])
+            for at in range(len(groups))
+        ]
+        shown: list[str] = []
+        point = 0
+        for is_near, (count, text, overtakes) in zip(near, groups, strict=True):
+            if len(shown) >= _MOST_LINES:
+                shown.append("     ... and more")
+                break
+            if is_near:
+                again = f"   ({count} times)" if count > 1 else ""
+                shown.append(f"{point:4d} {'>' if overtakes else ' '} {text}{again}")
+            elif not shown or not shown[-1].endswith("..."):
+                shown.append("     ...")
+            point += count
+        return "\n".join(shown)
+
+    def _describe(self, handle: Any) -> str:
+        task = task_of(handle)
+        if not isinstance(task, asyncio.Task):
+            return "a timer or a call from a thread"
+        name = self._names.get(task)
+        if name is None:
+            name = self._names[task] = _name(task, len(self._names))
+        return f"{name}{_place(task)}"
+
+
+def _name(task: "asyncio.Task[Any]", number: int) -> str:
+    name = task.get_name()
+    if not name.startswith("Task-"):
+        return name
+    coro = task.get_coro()
+    # Numbers of unnamed tasks differ from run to run: count them in the order of their first step.
+    return f"{getattr(coro, '__name__', coro)} #{number + 1}"
+
+
+def _place(task: "asyncio.Task[Any]") -> str:
+    """Where the task waits now, so where it goes on: innermost line outside asyncio."""
+    place = ""
+    coro: Any = task.get_coro()
+    while coro is not None:
+        frame = getattr(coro, "cr_frame", None) or getattr(coro, "gi_frame", None)
+        if frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] not in (
+            "asyncio",
+            "aioconc",
+        ):
+            file, line = frame.f_code.co_filename, frame.f_lineno
+            source = linecache.getline(file, line).strip()
+            place = f"  line {line} of {frame.f_code.co_name}: {source}"
+        coro = getattr(coro, "cr_await", None) or getattr(coro, "gi_yieldfrom", None)
+    return place
