@@ -1,0 +1,623 @@
+"""What a suspended task waits for, and who could end that wait.
+
+Every task, lock, join and future becomes a vertex of an AND/OR graph; `blocked` finds those that
+nobody in the graph can ever free. It errs on one side only: where it is not certain who may end a
+wait, the wait counts as one that will end. How the result is shown is left to `_wait_graph`.
+"""
+
+# Who may end a wait is certain for:
+#   tasks, and what joins them (gather, wait, task groups, shield, aioconc's joins);
+#   an asyncio Lock or Semaphore whose every holder holds it by an open `async with` block. What
+#       was acquired by hand may be released by anybody, and often is: `await slots.acquire()` in
+#       a producer, `slots.release()` where the work ends;
+#   an anyio Lock: only its owner may release it;
+#   an object with a method `_wait_for_graph_owners`, see `HasOwners`.
+# It is not for events, conditions, queues, barriers and bare futures: anybody may set them. And a
+# task with a deadline in front of it is not blocked: the deadline frees it.
+
+import asyncio
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Literal, Protocol
+
+from aioconc.testing._await_chain import (
+    Chain,
+    Link,
+    await_chain,
+    call_site,
+    first_argument,
+    is_library,
+    open_blocks,
+    variables,
+)
+from aioconc.testing._owners import recorded
+
+State = Literal["running", "ready", "waiting"]
+
+
+class HasOwners(Protocol):
+    """What a primitive tells that records its owners itself; tried on `self` of the wait's frames.
+
+    A class may say `_wait_for_graph_only_owners_release = True` if nobody else may release it;
+    otherwise a wait for it is certain only if every owner is inside `async with` of it.
+    """
+
+    def _wait_for_graph_owners(self) -> "Iterable[asyncio.Task[Any]] | None":
+        """The tasks any of which can end a wait for this; None if they are not known."""
+
+
+class Vertex:
+    """A task, a resource, or a join that stands between tasks.
+
+    Attributes:
+        targets: what it waits for, or who holds it.
+        every: blocked iff one target is; else: blocked iff all of them are.
+        certain: nothing but the targets can end the wait.
+        claimed: holders are certain only if each one is inside an open block of this object.
+    """
+
+    __slots__ = (
+        "certain",
+        "claimed",
+        "detail",
+        "every",
+        "kind",
+        "limited",
+        "notes",
+        "number",
+        "object",
+        "shield",
+        "site",
+        "state",
+        "targets",
+        "title",
+    )
+
+    def __init__(self, kind: Literal["task", "resource", "join"], what: Any, title: str) -> None:
+        self.kind = kind
+        self.object = what
+        self.title = title
+        self.targets: list[Vertex] = []
+        self.every = False
+        self.certain = False
+        self.claimed = False
+        # A timer will end the wait, whatever the targets do.
+        self.limited = False
+        # A cancellation of the waiter does not reach the targets.
+        self.shield = False
+        self.detail = ""
+        self.site = ""
+        self.state: State = "ready"
+        # Of a task: its place in the order in which the tasks were given.
+        self.number = -1
+        # Of a holder, by its id: how it came to hold this.
+        self.notes: dict[int, str] = {}
+
+
+class Waits:
+    """The waits of all unfinished tasks of one loop, read once."""
+
+    def __init__(self, tasks: Iterable["asyncio.Task[Any]"]) -> None:
+        self.tasks: dict[int, Vertex] = {}
+        self._chains: dict[int, Chain] = {}
+        self._others: dict[int, Vertex] = {}
+        self._blocks: dict[int, list[Any]] = {}
+        self._inside: dict[int, list[Vertex]] | None = None
+        self._counts: dict[str, int] = {}
+        for number, task in enumerate(tasks):
+            vertex = self.tasks[id(task)] = Vertex("task", task, task.get_name())
+            vertex.number = number
+        for vertex in self.tasks.values():
+            self._chains[id(vertex.object)] = await_chain(vertex.object)
+        for vertex in self.tasks.values():
+            self._read(vertex)
+
+    # ------------------------------------------------------------------ one task
+
+    def _read(self, vertex: Vertex) -> None:
+        task = vertex.object
+        chain = self._chains[id(task)]
+        vertex.site = call_site(chain)
+        future = getattr(task, "_fut_waiter", None) if hasattr(task, "_fut_waiter") else chain.end
+        if chain.running:
+            vertex.state = "running"
+        elif future is not None and not future.done() and not getattr(task, "_must_cancel", False):
+            vertex.state = "waiting"
+            target: Vertex | None = None
+            if chain.end is future:
+                try:
+                    target = self._awaited(chain)
+                except Exception:  # another thread runs this loop, or another version of asyncio
+                    target = None
+            vertex.targets = [target or self.future(future)]
+            vertex.certain = True
+
+    def _awaited(self, chain: Chain) -> Vertex | None:
+        """What the library's frames at the end of the chain say about the wait."""
+        found: Vertex | None = None
+        for depth, link in enumerate(reversed(chain.links)):
+            library = is_library(link.frame)
+            code = link.frame.f_code
+            place = (link.frame.f_globals.get("__name__", ""), code.co_qualname)
+            if not place[0].startswith(_OWNERLESS) and (library or depth < 2):
+                owner = first_argument(link.frame)
+                if hasattr(type(owner), "_wait_for_graph_owners"):
+                    return self._told(owner)
+            if not library:
+                return found
+            if depth == 0 and (reader := _INNERMOST.get(place)) is not None:
+                found = reader(self, link)
+                if place in _FINAL:
+                    return found
+            elif (reader := _AROUND.get(place)) is not None:
+                found = reader(self, link) or found
+        return found
+
+    # ------------------------------------------------------------------ vertices
+
+    def resource(self, what: Any, title: str | None = None, detail: str = "") -> Vertex:
+        """The vertex of a lock, queue, future, ..., which has no known holders yet."""
+        vertex = self._others.get(id(what))
+        if vertex is None:
+            if title is None:
+                title = type(what).__name__
+                if type(what).__module__.startswith("anyio."):
+                    title = f"anyio.{title}"
+            number = self._counts[title] = self._counts.get(title, 0) + 1
+            vertex = self._others[id(what)] = Vertex("resource", what, f"{title}#{number}")
+            vertex.detail = detail
+        return vertex
+
+    def join(
+        self,
+        what: Any,
+        title: str,
+        futures: Iterable[Any],
+        *,
+        every: bool,
+        limited: bool = False,
+        shield: bool = False,
+    ) -> Vertex:
+        """The vertex of something that ends with the given futures.
+
+        Args:
+            every: it needs each of them, even if others fail; else one may end it.
+        """
+        vertex = self._others.get(id(what))
+        if vertex is None:
+            vertex = self._others[id(what)] = Vertex("join", what, title)
+            vertex.targets = [self.future(each) for each in tuple(futures) if not each.done()]
+            vertex.targets.sort(key=lambda each: each.number)  # sets of tasks have no order
+            vertex.every = every
+            vertex.limited = limited
+            vertex.shield = shield
+            vertex.certain = True
+        return vertex
+
+    def future(self, future: Any) -> Vertex:
+        """The vertex of a future that is not done."""
+        known = self.tasks.get(id(future)) or self._others.get(id(future))
+        if known is not None:
+            return known
+        if isinstance(future, asyncio.Task):
+            return self.resource(future, "Task", f"{future.get_name()}, of another loop")
+        children = getattr(future, "_children", None)
+        if children is not None and type(future).__name__ == "_GatheringFuture":
+            every = _gathers_exceptions(future, children)
+            return self.join(future, "gather", children, every=every)
+        for callback in _callbacks(future):
+            name = getattr(callback, "__qualname__", "")
+            if name == "shield.<locals>._outer_done_callback":
+                inner = _cell(callback, "inner")
+                if inner is not None:
+                    return self.join(future, "shield", [inner], every=True, shield=True)
+            elif name == "_chain_future.<locals>._call_check_cancel":
+                return self.resource(future, "call", "in a thread, a process or an executor")
+        return self.resource(future, "Future")
+
+    def lock(self, lock: Any) -> Vertex:
+        """An `asyncio.Lock` that somebody waits for."""
+        vertex = self.resource(lock)
+        if not vertex.targets and lock.locked():
+            self._hold(vertex, complete=lambda holds: holds == 1)
+        return vertex
+
+    def semaphore(self, semaphore: Any) -> Vertex:
+        """An `asyncio.Semaphore` that somebody waits for."""
+        vertex = self.resource(semaphore)
+        free = getattr(semaphore, "_value", 0)
+        vertex.detail = f"{free} free"
+        if not vertex.targets and free == 0:
+            record = recorded(semaphore)
+            bound = getattr(semaphore, "_bound_value", None)
+            permits = bound if record is None else record.free_at_start
+            self._hold(vertex, complete=lambda holds: holds == permits)
+        return vertex
+
+    def _hold(self, vertex: Vertex, *, complete: Callable[[int], bool]) -> None:
+        """Find the holders; certain, so far as known, if they are all that there can be."""
+        primitive = vertex.object
+        record = recorded(primitive)
+        holders: list[Vertex] = []
+        if record is None or not record.holds:
+            holders = [
+                each for each in self._insiders(primitive) if not self._gave_up(each, primitive)
+            ]
+            vertex.certain = complete(len(holders)) and (record is None or not record.shared)
+        else:
+            lost = 0
+            for hold in tuple(record.holds):
+                task = None if hold.task is None else hold.task()
+                holder = None if task is None else self.tasks.get(id(task))
+                if holder is None:
+                    lost += 1
+                elif not self._gave_up(holder, primitive):
+                    holders.append(holder)
+                    vertex.notes[id(task)] = hold.where()
+            if lost:
+                vertex.detail = ", ".join(
+                    filter(
+                        None, [vertex.detail, f"{lost} held by what has ended without releasing"]
+                    )
+                )
+            vertex.certain = not record.shared and complete(len(holders))
+        vertex.claimed = True
+        vertex.targets = list(dict.fromkeys(holders))
+
+    def _told(self, owner: Any) -> Vertex:
+        """An object that knows its owners."""
+        vertex = self.resource(owner)
+        if not vertex.targets:
+            owners = owner._wait_for_graph_owners()
+            if owners is not None:
+                owners = tuple(owners)
+                vertex.targets = [self.tasks[id(each)] for each in owners if id(each) in self.tasks]
+                vertex.certain = len(vertex.targets) == len(owners)
+                only = getattr(owner, "_wait_for_graph_only_owners_release", False)
+                vertex.claimed = not only
+        return vertex
+
+    # ------------------------------------------------------------------ blocks
+
+    def blocks(self, vertex: Vertex) -> list[Any]:
+        """The context managers that a task is inside of."""
+        key = id(vertex.object)
+        if key not in self._blocks:
+            try:
+                self._blocks[key] = list(open_blocks(self._chains[key]))
+            except Exception:  # another thread runs this loop
+                self._blocks[key] = []
+        return self._blocks[key]
+
+    def _insiders(self, primitive: Any) -> list[Vertex]:
+        """The tasks inside of `async with` of the primitive, once for each block."""
+        if self._inside is None:
+            self._inside = {}
+            for vertex in self.tasks.values():
+                for block in self.blocks(vertex):
+                    self._inside.setdefault(id(_primitive_of(block)), []).append(vertex)
+        return self._inside.get(id(primitive), [])
+
+    def _gave_up(self, vertex: Vertex, primitive: Any) -> bool:
+        """Whether the task waits in `Condition.wait`, which has released the condition's lock."""
+        for link in self._chains[id(vertex.object)].links:
+            if link.frame.f_code.co_qualname == "Condition.wait" and is_library(link.frame):
+                if _primitive_of(first_argument(link.frame)) is primitive:
+                    return True
+        return False
+
+    # ------------------------------------------------------------------ what is blocked
+
+    def vertices(self) -> list[Vertex]:
+        """Every vertex: the tasks in the order in which they were given, then the others."""
+        return [*self.tasks.values(), *self._others.values()]
+
+    def blocked(self, timers: Iterable[Any] = ()) -> tuple[set[Vertex], set[Vertex]]:
+        """The vertices that likely, and those that certainly, only a cancellation can free.
+
+        Likely: if only the known holders of a lock release it, and no deadline helps.
+
+        Args:
+            timers: the loop's timer handles, where it shows them.
+        """
+        # The first looks are cheap. They take every claim as proved and overlook deadlines.
+        likely = _greatest_blocked(set(self.vertices()))
+        certain = _greatest_blocked({each for each in likely if each.certain})
+        if certain:
+            self._mark_limited(certain, timers)
+            certain = _greatest_blocked(
+                {each for each in certain if not each.limited and self._is_proved(each)}
+            )
+        return likely, certain
+
+    def _is_proved(self, vertex: Vertex) -> bool:
+        if not vertex.claimed:
+            return True
+        return all(
+            any(_primitive_of(block) is vertex.object for block in self.blocks(holder))
+            for holder in vertex.targets
+        )
+
+    def _mark_limited(self, suspects: set[Vertex], timers: Iterable[Any]) -> None:
+        """Mark the tasks that a deadline will cancel: their own, or that of whoever joins them."""
+        cancelled_by: dict[int, list[Vertex]] = {}
+        for vertex in self.tasks.values():
+            for block in self.blocks(vertex):
+                children = (*getattr(block, "_tasks", ()), *getattr(block, "_background", ()))
+                for child in children:
+                    cancelled_by.setdefault(id(child), []).append(vertex)
+            for target in vertex.targets:
+                for joined in _joined(target):
+                    cancelled_by.setdefault(id(joined.object), []).append(vertex)
+        with_timer = {
+            id(getattr(getattr(timer, "_callback", None), "__self__", None)) for timer in timers
+        }
+        known: dict[int, bool] = {}
+
+        def limited(vertex: Vertex) -> bool:
+            key = id(vertex.object)
+            if key not in known:
+                known[key] = False  # while we look: a circle of joins has no deadline by itself
+                known[key] = (
+                    key in with_timer
+                    or self._has_deadline(vertex)
+                    or any(limited(parent) for parent in cancelled_by.get(key, ()))
+                )
+            return known[key]
+
+        for suspect in suspects:
+            if suspect.kind == "task" and not suspect.limited:
+                # Looked at afresh each time: inside a circle the answer for one task is not yet
+                # the answer for the next.
+                known.clear()
+                suspect.limited = limited(suspect)
+
+    def _has_deadline(self, vertex: Vertex) -> bool:
+        if any(target.limited and target.kind == "join" for target in vertex.targets):
+            return True
+        if any(_deadline_ahead(block) for block in self.blocks(vertex)):
+            return True
+        # Library calls that keep a timer of their own: aioconc's windows and executors.
+        return any(
+            value is not None
+            for link in self._chains[id(vertex.object)].links
+            if is_library(link.frame)
+            for value in variables(link.frame, "timeout", "timeout_handle")
+        )
+
+
+def _greatest_blocked(vertices: set[Vertex]) -> set[Vertex]:
+    """The largest set of which each member waits for members in the way that its kind demands."""
+    blocked = set(vertices)
+    waiters: dict[Vertex, list[Vertex]] = {}
+    for vertex in vertices:
+        for target in vertex.targets:
+            waiters.setdefault(target, []).append(vertex)
+    to_check = list(vertices)
+    while to_check:
+        vertex = to_check.pop()
+        if vertex not in blocked:
+            continue
+        hit = [target in blocked for target in vertex.targets]
+        if not (any(hit) if vertex.every else bool(hit) and all(hit)):
+            blocked.discard(vertex)
+            to_check += waiters.get(vertex, ())
+    return blocked
+
+
+def _joined(vertex: Vertex) -> Iterator[Vertex]:
+    """The tasks that a cancellation of a waiter for `vertex` reaches."""
+    if vertex.kind == "task":
+        yield vertex
+    elif vertex.kind == "join" and not vertex.shield:
+        for target in vertex.targets:
+            yield from _joined(target)
+
+
+def _primitive_of(block: Any) -> Any:
+    """The lock inside a Condition or an anyio adapter; anything else as it is."""
+    if isinstance(block, asyncio.Condition):
+        return getattr(block, "_lock", block)
+    inner = getattr(block, "_internal_lock", None)
+    return block if inner is None else inner
+
+
+def _deadline_ahead(block: Any) -> bool:
+    """Whether leaving this block is only a matter of time."""
+    if isinstance(block, asyncio.Timeout):
+        return block.when() is not None and not block.expired()
+    # aioconc's and anyio's groups keep their scope; async_timeout has a deadline of its own.
+    for scope in (block, getattr(block, "_scope", None), getattr(block, "cancel_scope", None)):
+        deadline = getattr(scope, "deadline", None)
+        if isinstance(deadline, (int, float)) and deadline != math.inf:
+            return not getattr(scope, "cancel_called", False)
+    return False
+
+
+def _callbacks(future: Any) -> list[Any]:
+    return [entry[0] for entry in getattr(future, "_callbacks", None) or ()]
+
+
+def _cell(function: Any, name: str) -> Any:
+    """The value of a variable that a nested function has from its surroundings."""
+    try:
+        return function.__closure__[function.__code__.co_freevars.index(name)].cell_contents
+    except (AttributeError, TypeError, ValueError):
+        return None
+
+
+def _gathers_exceptions(outer: Any, children: Iterable[Any]) -> bool:
+    """Whether this gather was told `return_exceptions=True`, and so waits for all."""
+    for child in children:
+        for callback in _callbacks(child):
+            if getattr(callback, "__qualname__", "") == "gather.<locals>._done_callback":
+                if _cell(callback, "outer") is outer:
+                    return _cell(callback, "return_exceptions") is True
+    return False
+
+
+# ---------------------------------------------------------------------- the library's frames
+
+
+def _lock(waits: Waits, link: Link) -> Vertex:
+    return waits.lock(first_argument(link.frame))
+
+
+def _semaphore(waits: Waits, link: Link) -> Vertex:
+    return waits.semaphore(first_argument(link.frame))
+
+
+def _plain(detail: str) -> Callable[[Waits, Link], Vertex]:
+    """A resource that anybody may set."""
+
+    def read(waits: Waits, link: Link) -> Vertex:
+        return waits.resource(first_argument(link.frame), None, detail)
+
+    return read
+
+
+def _sleep(waits: Waits, link: Link) -> Vertex:
+    vertex = waits.resource(link.awaitable, "sleep")
+    timer = variables(link.frame, "h")[0]
+    if isinstance(timer, asyncio.TimerHandle):
+        vertex.detail = f"until loop time {timer.when():.6g}"
+    vertex.limited = True
+    return vertex
+
+
+def _group(waits: Waits, link: Link) -> Vertex:
+    # A child that fails makes the group cancel the others, so any of them may end it; once the
+    # group is shutting down it needs every one.
+    group = first_argument(link.frame)
+    children = (*group._tasks, *getattr(group, "_background", ()))
+    scope = getattr(group, "cancel_scope", None)  # anyio's
+    stopping = getattr(group, "_aborting", False) or getattr(scope, "cancel_called", False)
+    return waits.join(
+        link.awaitable, "TaskGroup", children, every=stopping, limited=_deadline_ahead(group)
+    )
+
+
+def _spawn(waits: Waits, link: Link) -> Vertex:
+    group = first_argument(link.frame)
+    return waits.join(link.awaitable, "a slot of TaskGroup", group._tasks, every=False, shield=True)
+
+
+def _wait(waits: Waits, link: Link) -> Vertex:
+    futures, handle, when = variables(link.frame, "fs", "timeout_handle", "return_when")
+    return waits.join(
+        link.awaitable,
+        "asyncio.wait",
+        futures,
+        every=when == asyncio.ALL_COMPLETED,
+        limited=handle is not None,
+    )
+
+
+def _one_future(title: str, *, shield: bool = False) -> Callable[[Waits, Link], Vertex | None]:
+    """A wait for a future that the frame calls `fut` or `future`."""
+
+    def read(waits: Waits, link: Link) -> Vertex | None:
+        fut, future, handle = variables(link.frame, "fut", "future", "timeout_handle")
+        future = fut if future is None else future
+        if not asyncio.isfuture(future):
+            return None
+        return waits.join(
+            link.awaitable, title, [future], every=True, limited=handle is not None, shield=shield
+        )
+
+    return read
+
+
+def _join(waits: Waits, link: Link) -> Vertex:
+    # It waits for one after the other, but one that ends may make the owner cancel the rest.
+    futures = variables(link.frame, "futures")[0]
+    return waits.join(link.awaitable, "join", futures, every=False)
+
+
+def _window(waits: Waits, link: Link) -> Vertex | None:
+    window = first_argument(link.frame)
+    window = getattr(window, "_window", window)
+    return waits.join(link.awaitable, "map", window._running(), every=False)
+
+
+def _supervisor(waits: Waits, link: Link) -> Vertex:
+    children = first_argument(link.frame)._children
+    tasks = [child._task for child in children if child._task is not None]
+    return waits.join(link.awaitable, "Supervisor", tasks, every=False)
+
+
+def _completed(waits: Waits, link: Link) -> Vertex | None:
+    owner = first_argument(link.frame)  # since 3.13
+    if owner is None:
+        return waits.resource(link.awaitable, "as_completed")
+    limited = owner._timeout_handle is not None
+    return waits.join(link.awaitable, "as_completed", owner._todo, every=False, limited=limited)
+
+
+def _anyio_lock(waits: Waits, link: Link) -> Vertex:
+    lock = first_argument(link.frame)
+    vertex = waits.resource(lock)
+    owner = waits.tasks.get(id(lock._owner_task))
+    if owner is not None:
+        vertex.targets = [owner]
+        vertex.certain = True
+    return vertex
+
+
+def _anyio_limiter(waits: Waits, link: Link) -> Vertex:
+    limiter = first_argument(link.frame)
+    vertex = waits.resource(limiter, None, f"{limiter.available_tokens} free")
+    if not vertex.targets and limiter.available_tokens <= 0:
+        borrowers = tuple(limiter._borrowers)
+        vertex.targets = [waits.tasks[id(each)] for each in borrowers if id(each) in waits.tasks]
+        vertex.certain = len(vertex.targets) == len(borrowers)
+        vertex.claimed = True
+    return vertex
+
+
+# Modules whose objects do not follow `HasOwners`: not asked, for speed.
+_OWNERLESS = ("asyncio.", "aioconc.testing.")
+
+_Reader = Callable[[Waits, Link], Vertex | None]
+_ANYIO = "anyio._backends._asyncio"
+
+# The frame that awaits the future itself.
+_INNERMOST: dict[tuple[str, str], _Reader] = {
+    ("asyncio.locks", "Lock.acquire"): _lock,
+    ("asyncio.locks", "Semaphore.acquire"): _semaphore,
+    ("asyncio.locks", "Event.wait"): _plain("to be set"),
+    ("asyncio.locks", "Condition.wait"): _plain("to be notified"),
+    ("asyncio.queues", "Queue.get"): _plain("get: it is empty"),
+    ("asyncio.queues", "Queue.put"): _plain("put: it is full"),
+    ("asyncio.tasks", "sleep"): _sleep,
+    ("asyncio.tasks", "_wait"): _wait,
+    ("asyncio.tasks", "wait_for"): _one_future("wait_for"),
+    ("asyncio.tasks", "_cancel_and_wait"): _one_future("wait_for"),
+    ("asyncio.taskgroups", "TaskGroup.__aexit__"): _group,
+    ("aioconc.tasks._join", "wait_done"): _one_future("join", shield=True),
+    ("aioconc.tasks._group", "TaskGroup._join_children"): _group,
+    ("aioconc.tasks._group", "TaskGroup.spawn"): _spawn,
+    ("aioconc.tasks._supervisor", "Supervisor._supervise"): _supervisor,
+    ("aioconc.flow._sinks", "Stream._wait"): _window,
+    (_ANYIO, "TaskGroup.__aexit__"): _group,
+    (_ANYIO, "Lock.acquire"): _anyio_lock,
+}
+
+# These tell which resource it is, whatever waits around them: `Condition.wait` that re-acquires,
+# `Barrier.wait` that enters.
+_FINAL = {
+    ("asyncio.locks", "Lock.acquire"),
+    ("asyncio.locks", "Semaphore.acquire"),
+    (_ANYIO, "Lock.acquire"),
+}
+
+# A frame around it that knows better.
+_AROUND: dict[tuple[str, str], _Reader] = {
+    ("asyncio.queues", "Queue.join"): _plain("join: it has unfinished items"),
+    ("asyncio.locks", "Barrier.wait"): _plain("for the others to come"),
+    ("asyncio.tasks", "as_completed.<locals>._wait_for_one"): _completed,
+    ("asyncio.tasks", "_AsCompletedIterator._wait_for_one"): _completed,
+    ("aioconc.tasks._join", "join"): _join,
+    ("aioconc.flow._window", "Window.finish"): _window,
+    (_ANYIO, "CapacityLimiter.acquire_on_behalf_of"): _anyio_limiter,
+}
