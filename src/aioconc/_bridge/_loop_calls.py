@@ -55,6 +55,7 @@ class LoopCalls:
                     return
                 task = asyncio.ensure_future(result, loop=self._loop)
                 self._tasks.add(task)
+                self._mailbox.awaited -= 1
                 task.add_done_callback(finish)
                 if self._unwanted() is not None:
                     task.cancel()
@@ -66,6 +67,7 @@ class LoopCalls:
 
         def finish(task: "asyncio.Future[Any]") -> None:
             self._tasks.discard(task)
+            self._mailbox.awaited += 1
             if task.cancelled():
                 answer.set_exception(
                     self._unwanted() or TaskCancelled(f"{name} was cancelled in the loop")

@@ -20,9 +20,12 @@ class Mailbox:
     # Rule: `_woken` is set before the wake-up and cleared before the letters are read. A poster
     # that still sees it set has therefore appended in time to be read; two posters that both see
     # it clear cost one wake-up too many, which does nothing.
-    __slots__ = ("__weakref__", "_letters", "_woken")
+    __slots__ = ("__weakref__", "_letters", "_woken", "awaited")
 
     def __init__(self) -> None:
+        # Calls in other threads whose end this loop waits for, but for those that wait for the
+        # loop themselves. Changed in the loop's thread; a loop in virtual time stands still for it.
+        self.awaited = 0
         self._letters: deque[Letter] = deque()
         self._woken = False
 

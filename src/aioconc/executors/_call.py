@@ -18,6 +18,7 @@ from aioconc._bridge._mailbox import mailbox_of
 from aioconc._internal import _hooks
 from aioconc.errors import ExecutorClosed, TaskCancelled, WorkerExit
 from aioconc.executors._base import CallOptions, name_of
+from aioconc.tasks._join import join
 from aioconc.worker._link import Cancelled, Link, set_link
 
 _log = logging.getLogger("aioconc.executors")
@@ -243,6 +244,15 @@ class Call(Job, Link):
 
     def _unwanted(self) -> Cancelled | None:
         return Cancelled(f"{self.label} is no longer wanted") if self.asked else None
+
+
+async def join_call(call: Call) -> asyncio.CancelledError | None:
+    """Wait until the call has ended, whatever happens; a cancellation that arrived meanwhile."""
+    call.mailbox.awaited += 1
+    try:
+        return await join(call.waiter)
+    finally:
+        call.mailbox.awaited -= 1
 
 
 def contained(error: BaseException, label: str) -> Exception:

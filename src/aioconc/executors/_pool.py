@@ -24,7 +24,7 @@ from aioconc.executors._base import (
     Fate,
     check_function,
 )
-from aioconc.executors._call import Call, Job, tell_cancelled
+from aioconc.executors._call import Call, Job, join_call, tell_cancelled
 from aioconc.tasks._join import join
 from aioconc.tasks._scope import raise_if_cancelled
 
@@ -274,6 +274,7 @@ class PoolExecutor(Executor):
     async def _finish(self, call: Call, options: CallOptions) -> Any:
         """Submit the call and see it to its end, whatever happens to this task."""
         self._pool.submit(call)
+        call.mailbox.awaited += 1
         timer = (
             None if options.timeout is None else call.loop.call_later(options.timeout, call.expire)
         )
@@ -288,6 +289,7 @@ class PoolExecutor(Executor):
                 self._pool.abandon(call)
             raise
         finally:
+            call.mailbox.awaited -= 1
             if timer is not None:
                 timer.cancel()
         if call.expired:
@@ -318,7 +320,7 @@ class PoolExecutor(Executor):
                     fate = Fate.ABANDONED
                 else:
                     call.waiter = call.loop.create_future()
-                    cancelled = await join(call.waiter)
+                    cancelled = await join_call(call)
             if fate is Fate.STOPPED:
                 with pool.lock:
                     pool.cancelled += 1
@@ -349,6 +351,7 @@ class PoolExecutor(Executor):
         pool.close(cancel=cancel)
         pool.when_over(lambda: mailbox.post(loop, settle))
         cancelled: asyncio.CancelledError | None = None
+        mailbox.awaited += 1
         try:
             async with asyncio.timeout(timeout):
                 await asyncio.shield(over)
@@ -365,6 +368,8 @@ class PoolExecutor(Executor):
             cancelled = error
             pool.close(cancel=True)
             await join(over)
+        finally:
+            mailbox.awaited -= 1
         pool.join_threads()
         if cancelled is not None:
             try:

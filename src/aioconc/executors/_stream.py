@@ -16,9 +16,8 @@ from aioconc._bridge._credits import Credits
 from aioconc._internal._check import check_count
 from aioconc.errors import UnsupportedOption
 from aioconc.executors._base import CallOptions, Executor, Fate, check_function
-from aioconc.executors._call import Call, tell_cancelled
+from aioconc.executors._call import Call, join_call, tell_cancelled
 from aioconc.executors._pool import Pool, PoolExecutor
-from aioconc.tasks._join import join
 
 T = TypeVar("T")
 
@@ -144,9 +143,11 @@ class Stream(Generic[T]):
                     "or read in one task and share through a queue"
                 )
             self._reader = call.loop.create_future()
+            call.mailbox.awaited += 1
             try:
                 await self._reader
             finally:
+                call.mailbox.awaited -= 1
                 self._reader = None
 
 
@@ -171,7 +172,7 @@ async def _leave(call: Call, pool: Pool, options: CallOptions) -> asyncio.Cancel
         return None
     cancelled = None
     if not call.waiter.done():
-        cancelled = await join(call.waiter)
+        cancelled = await join_call(call)
     if isinstance(call.error, Exception):
         error, call.error = call.error, None
         try:

@@ -254,9 +254,9 @@ class _Search:
     def _check_late_reports(self) -> None:
         """Exceptions that nobody retrieved are reported when their task is collected."""
         gc.collect()
-        if self._late:
-            schedule, context = self._late[0]
-            self._raise(error_of_report(context), schedule, schedule, None, replays=True)
+        for schedule, context in self._late:
+            if (error := error_of_report(context)) is not None:
+                self._raise(error, schedule, schedule, None, replays=True)
 
     def _raise(
         self,
