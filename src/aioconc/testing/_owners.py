@@ -7,33 +7,32 @@ away, and nothing is kept alive. What the records mean for a deadlock is left to
 
 import asyncio
 import functools
+import itertools
 import sys
 import threading
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import CodeType
-from typing import Any, NamedTuple
+from typing import Any
+from weakref import ref
 
-# The record is an attribute of the primitive, so it goes when the primitive goes.
+# The record is an attribute of the primitive, so it goes when the primitive goes. While recording,
+# its class has the attribute too, as None: the quickest way to ask for one that may be missing.
 _RECORD = "_aioconc_owners"
 
+# One acquisition that has not been released yet: a reference to the task (None: acquired outside
+# of any; dead: the task is gone and holds for ever), and the code and instruction that awaited it.
+# A bare tuple, since one is made for every acquisition of a test.
+Hold = tuple["ref[asyncio.Task[Any]] | None", CodeType, int]
 
-class Hold(NamedTuple):
-    """One acquisition that has not been released yet."""
 
-    # None: acquired outside of any task. A dead reference: the task is gone and holds for ever.
-    task: "weakref.ref[asyncio.Task[Any]] | None"
-    # Where the acquisition was awaited; the line is worked out when somebody asks.
-    code: CodeType
-    instruction: int
-
-    def where(self) -> str:
-        """`file:line in function` of the acquisition."""
-        positions = tuple(self.code.co_positions())
-        index = self.instruction // 2
-        line = positions[index][0] if 0 <= index < len(positions) else None
-        return f"{self.code.co_filename}:{line or '?'} in {self.code.co_qualname}"
+def place_of(hold: Hold) -> str:
+    """`file:line in function` of the acquisition."""
+    _, code, instruction = hold
+    # Two bytes for each instruction.
+    position = next(itertools.islice(code.co_positions(), instruction // 2, None), None)
+    line = "?" if position is None or position[0] is None else position[0]
+    return f"{code.co_filename}:{line} in {code.co_qualname}"
 
 
 class Record:
@@ -76,7 +75,7 @@ def record_owners() -> Iterator[None]:
         >>> async def main():
         ...     lock = asyncio.Lock()
         ...     await lock.acquire()
-        ...     return [hold.task() is asyncio.current_task() for hold in recorded(lock).holds]
+        ...     return [task() is asyncio.current_task() for task, *_ in recorded(lock).holds]
         >>> with record_owners():
         ...     asyncio.run(main())
         [True]
@@ -90,7 +89,7 @@ def record_owners() -> Iterator[None]:
 
 def recorded(primitive: Any) -> Record | None:
     """The record of a Lock or Semaphore; None if there is no valid one."""
-    record = getattr(primitive, "__dict__", {}).get(_RECORD)
+    record = getattr(primitive, _RECORD, None)
     if isinstance(record, Record) and record.epoch == _epoch:
         return record
     return None
@@ -104,6 +103,8 @@ def _enter() -> None:
             return
         _epochs += 1
         _epoch = _epochs
+        asyncio.Lock._aioconc_owners = None  # type: ignore[attr-defined]
+        asyncio.Semaphore._aioconc_owners = None  # type: ignore[attr-defined]
         for owner, name, wrap in (
             (asyncio.Lock, "acquire", _wrap_acquire),
             (asyncio.Lock, "release", _wrap_release),
@@ -124,6 +125,8 @@ def _leave() -> None:
         if _users:
             return
         _epoch = 0
+        del asyncio.Lock._aioconc_owners  # type: ignore[attr-defined]
+        del asyncio.Semaphore._aioconc_owners  # type: ignore[attr-defined]
         for owner, name, original, wrapper in _patches:
             if owner.__dict__[name] is wrapper:  # else another tool has wrapped the wrapper
                 setattr(owner, name, original)
@@ -136,14 +139,15 @@ def _wrap_acquire(original: Callable[[Any], Any], epoch: int) -> Callable[[Any],
         # No suspension from here on: the acquisition and its record are one step.
         if epoch == _epoch:
             frame = sys._getframe(1)
-            if frame.f_code.co_name == "__aenter__" and frame.f_back is not None:
+            code = frame.f_code
+            if code.co_name == "__aenter__" and frame.f_back is not None:
                 frame = frame.f_back
+                code = frame.f_code
             task = asyncio.current_task()
-            hold = Hold(None if task is None else weakref.ref(task), frame.f_code, frame.f_lasti)
-            record = self.__dict__.get(_RECORD)
+            record = self._aioconc_owners
             if record is None or record.epoch != epoch:
-                record = self.__dict__[_RECORD] = Record(epoch, _bound_of(self))
-            record.holds.append(hold)
+                record = self._aioconc_owners = Record(epoch, _bound_of(self))
+            record.holds.append((None if task is None else ref(task), code, frame.f_lasti))
         return result
 
     return acquire
@@ -153,7 +157,7 @@ def _wrap_release(original: Callable[[Any], None], epoch: int) -> Callable[[Any]
     def release(self: Any) -> None:
         original(self)
         if epoch == _epoch:
-            record = self.__dict__.get(_RECORD)
+            record = self._aioconc_owners
             if record is not None and record.epoch == epoch:
                 _drop(record)
 
@@ -164,7 +168,7 @@ def _wrap_init(original: Callable[..., None], epoch: int) -> Callable[..., None]
     def initialise(self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
         if epoch == _epoch:
-            self.__dict__[_RECORD] = Record(epoch, self._value)
+            self._aioconc_owners = Record(epoch, self._value)
 
     return initialise
 
@@ -185,7 +189,8 @@ def _drop(record: Record) -> None:
         task = None
     holds = record.holds
     for position, hold in enumerate(holds):
-        if task is not None and hold.task is not None and hold.task() is task:
+        holder = hold[0]
+        if holder is not None and task is not None and holder() is task:
             del holds[position]
             return
     record.shared = True

@@ -12,6 +12,7 @@ from aioconc.testing._wait_graph import (
     WaitGraph,
     describe_circle,
     describe_resource,
+    describe_tasks,
     is_timer,
     wait_graph,
 )
@@ -73,7 +74,7 @@ def _starving(graph: WaitGraph, busy: Mapping[str, int]) -> list[str]:
     for edge in graph.edges:
         if edge.source.kind != "task" or edge.source.name in busy or edge.label != "waits for":
             continue
-        holders = [each.target.name for each in graph.edges if each.source is edge.target]
+        holders = [each.target.name for each in graph.edges_from(edge.target)]
         if is_timer(edge.target):
             found.append(f"{edge.source} (waits for a timer)")
         elif any(name in busy for name in holders):
@@ -84,6 +85,6 @@ def _starving(graph: WaitGraph, busy: Mapping[str, int]) -> list[str]:
 def _text(verdict: str, graph: WaitGraph, circle: Sequence[Node]) -> str:
     lines = [verdict]
     if circle:
-        lines.append(f"circle: {describe_circle(graph, circle)}")
-    lines += graph._describe()
+        lines.append(f"circle: {describe_circle(circle)}")
+    lines += describe_tasks(graph)
     return "\n".join(lines)

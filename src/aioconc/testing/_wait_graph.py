@@ -10,9 +10,14 @@ import re
 from collections import deque
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import groupby
 from typing import Literal
 
 from aioconc.testing._waits import Vertex, Waits
+
+# More tasks than a person will read.
+_SHOWN = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,21 +107,21 @@ class WaitGraph:
     def __str__(self) -> str:
         lines = [f"{_count(len(self.tasks), 'unfinished task')}, {self.tasks_waiting} waiting"]
         if self.cycle:
-            lines.append(f"circle: {describe_circle(self, self.cycle)}")
+            lines.append(f"circle: {describe_circle(self.cycle)}")
         elif self.likely_cycle:
-            lines.append(f"likely circle: {describe_circle(self, self.likely_cycle)}")
-        lines += self._describe()
+            lines.append(f"likely circle: {describe_circle(self.likely_cycle)}")
+        lines += describe_tasks(self)
         return "\n".join(lines)
 
-    def _describe(self) -> list[str]:
-        """Two lines for each task, those of the circle first."""
-        first = [node for node in self.cycle or self.likely_cycle if node.kind == "task"]
-        lines: list[str] = []
-        for node in dict.fromkeys([*first, *self.tasks]):
-            lines.append(describe_task(self, node))
-            if node.site:
-                lines.append(f"    at {node.site}")
-        return lines
+    def edges_from(self, node: Node) -> tuple[Edge, ...]:
+        """What a task waits for, or who holds a resource."""
+        return self._by_source.get(node, ())
+
+    @cached_property
+    def _by_source(self) -> dict[Node, tuple[Edge, ...]]:
+        return {
+            node: tuple(edges) for node, edges in groupby(self.edges, key=lambda each: each.source)
+        }
 
 
 def wait_graph(loop: asyncio.AbstractEventLoop | None = None) -> WaitGraph:
@@ -224,28 +229,39 @@ def _beyond_joins(vertex: Vertex) -> list[tuple[Vertex, str, bool]]:
 
 def _circle(waits: Waits, blocked: set[Vertex]) -> tuple[list[Vertex], list[Vertex]]:
     """A strongly connected set that nothing leaves, and a shortest circle in it."""
-    if not blocked:
-        return [], []
     order = [vertex for vertex in waits.vertices() if vertex in blocked]
     follows = {vertex: [each for each in vertex.targets if each in blocked] for vertex in order}
-    reach = {vertex: _reachable(vertex, follows) for vertex in order}
-    for vertex in order:
-        knot = reach[vertex]
-        # Nothing leaves the knot iff everything reachable from here leads back to here.
-        if vertex.kind == "task" and vertex in knot and all(vertex in reach[each] for each in knot):
-            return [each for each in order if each in knot], _shortest(vertex, follows)
+    # Each blocked vertex waits for another one, so a set that nothing leaves has a circle; and
+    # that goes through a task, since locks and joins wait for tasks only.
+    for start in order:
+        if start.kind == "task" and (knot := _closed_set(start, follows)):
+            first = next(vertex for vertex in order if vertex in knot)
+            return [vertex for vertex in order if vertex in knot], _shortest(first, follows)
     return [], []
 
 
-def _reachable(start: Vertex, follows: dict[Vertex, list[Vertex]]) -> set[Vertex]:
-    found: set[Vertex] = set()
-    todo = list(follows[start])
+def _closed_set(start: Vertex, follows: dict[Vertex, list[Vertex]]) -> set[Vertex]:
+    """The first strongly connected set that a search from `start` ends; Tarjan's algorithm."""
+    index = {start: 0}
+    lowest = {start: 0}
+    path = [start]  # every vertex met: none has been left before the first set is complete
+    todo = [(start, iter(follows[start]))]
     while todo:
-        vertex = todo.pop()
-        if vertex not in found:
-            found.add(vertex)
-            todo += follows[vertex]
-    return found
+        vertex, targets = todo[-1]
+        for target in targets:
+            if target not in index:
+                index[target] = lowest[target] = len(path)
+                path.append(target)
+                todo.append((target, iter(follows[target])))
+                break
+            lowest[vertex] = min(lowest[vertex], index[target])
+        else:
+            if lowest[vertex] == index[vertex]:
+                return set(path[index[vertex] :])
+            todo.pop()
+            above = todo[-1][0]
+            lowest[above] = min(lowest[above], lowest[vertex])
+    return set()
 
 
 def _shortest(start: Vertex, follows: dict[Vertex, list[Vertex]]) -> list[Vertex]:
@@ -269,7 +285,7 @@ def _shortest(start: Vertex, follows: dict[Vertex, list[Vertex]]) -> list[Vertex
 # ---------------------------------------------------------------------- for people
 
 
-def describe_circle(graph: WaitGraph, circle: Iterable[Node]) -> str:
+def describe_circle(circle: Iterable[Node]) -> str:
     """The circle in one line: `t1 -> Lock#1 held by t2 -> Lock#2 held by t1`."""
     nodes = [*circle]
     text = nodes[0].name
@@ -279,11 +295,25 @@ def describe_circle(graph: WaitGraph, circle: Iterable[Node]) -> str:
     return text
 
 
+def describe_tasks(graph: WaitGraph) -> list[str]:
+    """Two lines for each task, those of the circle first."""
+    first = [node for node in graph.cycle or graph.likely_cycle if node.kind == "task"]
+    nodes = [*dict.fromkeys([*first, *graph.tasks])]
+    lines: list[str] = []
+    for node in nodes[:_SHOWN]:
+        lines.append(describe_task(graph, node))
+        if node.site:
+            lines.append(f"    at {node.site}")
+    if len(nodes) > _SHOWN:
+        lines.append(f"... and {_count(len(nodes) - _SHOWN, 'more task')}")
+    return lines
+
+
 def describe_task(graph: WaitGraph, task: Node) -> str:
     """One line: what the task waits for, and who holds that."""
     if task.state != "waiting":
         return f"{task} is {task.state}"
-    awaited = [edge for edge in graph.edges if edge.source is task]
+    awaited = graph.edges_from(task)
     joined = [edge for edge in awaited if edge.label == "awaits"]
     parts: list[str] = []
     if joined:
@@ -310,8 +340,7 @@ def describe_resource(graph: WaitGraph, resource: Node) -> str:
     text = f"{resource} ({resource.detail})" if resource.detail else resource.name
     holders = [
         f"{edge.target}" + (f" (acquired at {edge.via})" if edge.via else "")
-        for edge in graph.edges
-        if edge.source is resource
+        for edge in graph.edges_from(resource)
     ]
     return f"{text}, held by {' and '.join(holders)}" if holders else text
 

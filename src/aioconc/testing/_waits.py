@@ -30,9 +30,10 @@ from aioconc.testing._await_chain import (
     open_blocks,
     variables,
 )
-from aioconc.testing._owners import recorded
+from aioconc.testing._owners import place_of, recorded
 
 State = Literal["running", "ready", "waiting"]
+Kind = Literal["task", "resource", "join"]
 
 
 class HasOwners(Protocol):
@@ -73,8 +74,8 @@ class Vertex:
         "title",
     )
 
-    def __init__(self, kind: Literal["task", "resource", "join"], what: Any, title: str) -> None:
-        self.kind = kind
+    def __init__(self, kind: Kind, what: Any, title: str) -> None:
+        self.kind: Kind = kind
         self.object = what
         self.title = title
         self.targets: list[Vertex] = []
@@ -247,13 +248,13 @@ class Waits:
         else:
             lost = 0
             for hold in tuple(record.holds):
-                task = None if hold.task is None else hold.task()
+                task = None if hold[0] is None else hold[0]()
                 holder = None if task is None else self.tasks.get(id(task))
                 if holder is None:
                     lost += 1
                 elif not self._gave_up(holder, primitive):
                     holders.append(holder)
-                    vertex.notes[id(task)] = hold.where()
+                    vertex.notes[id(task)] = place_of(hold)
             if lost:
                 vertex.detail = ", ".join(
                     filter(
@@ -340,37 +341,29 @@ class Waits:
 
     def _mark_limited(self, suspects: set[Vertex], timers: Iterable[Any]) -> None:
         """Mark the tasks that a deadline will cancel: their own, or that of whoever joins them."""
-        cancelled_by: dict[int, list[Vertex]] = {}
+        parents = self._parents()
+        family = _closure((each for each in suspects if each.kind == "task"), parents)
+        timed = {id(getattr(getattr(each, "_callback", None), "__self__", None)) for each in timers}
+        children: dict[Vertex, list[Vertex]] = {}
+        for vertex in family:
+            for parent in parents.get(vertex, ()):
+                children.setdefault(parent, []).append(vertex)
+        own = [each for each in family if id(each.object) in timed or self._has_deadline(each)]
+        for vertex in _closure(own, children):
+            vertex.limited = True
+
+    def _parents(self) -> dict[Vertex, list[Vertex]]:
+        """For a task, those who hand their own cancellation on to it."""
+        parents: dict[Vertex, list[Vertex]] = {}
         for vertex in self.tasks.values():
-            for block in self.blocks(vertex):
-                children = (*getattr(block, "_tasks", ()), *getattr(block, "_background", ()))
-                for child in children:
-                    cancelled_by.setdefault(id(child), []).append(vertex)
             for target in vertex.targets:
                 for joined in _joined(target):
-                    cancelled_by.setdefault(id(joined.object), []).append(vertex)
-        with_timer = {
-            id(getattr(getattr(timer, "_callback", None), "__self__", None)) for timer in timers
-        }
-        known: dict[int, bool] = {}
-
-        def limited(vertex: Vertex) -> bool:
-            key = id(vertex.object)
-            if key not in known:
-                known[key] = False  # while we look: a circle of joins has no deadline by itself
-                known[key] = (
-                    key in with_timer
-                    or self._has_deadline(vertex)
-                    or any(limited(parent) for parent in cancelled_by.get(key, ()))
-                )
-            return known[key]
-
-        for suspect in suspects:
-            if suspect.kind == "task" and not suspect.limited:
-                # Looked at afresh each time: inside a circle the answer for one task is not yet
-                # the answer for the next.
-                known.clear()
-                suspect.limited = limited(suspect)
+                    parents.setdefault(joined, []).append(vertex)
+            for block in self.blocks(vertex):
+                for task in (*getattr(block, "_tasks", ()), *getattr(block, "_background", ())):
+                    if id(task) in self.tasks:
+                        parents.setdefault(self.tasks[id(task)], []).append(vertex)
+        return parents
 
     def _has_deadline(self, vertex: Vertex) -> bool:
         if any(target.limited and target.kind == "join" for target in vertex.targets):
@@ -403,6 +396,18 @@ def _greatest_blocked(vertices: set[Vertex]) -> set[Vertex]:
             blocked.discard(vertex)
             to_check += waiters.get(vertex, ())
     return blocked
+
+
+def _closure(start: Iterable[Vertex], follows: dict[Vertex, list[Vertex]]) -> set[Vertex]:
+    """The vertices themselves, and all that can be reached from them."""
+    found: set[Vertex] = set()
+    todo = [*start]
+    while todo:
+        vertex = todo.pop()
+        if vertex not in found:
+            found.add(vertex)
+            todo += follows.get(vertex, ())
+    return found
 
 
 def _joined(vertex: Vertex) -> Iterator[Vertex]:
