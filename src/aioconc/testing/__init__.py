@@ -5,13 +5,32 @@ Only what asyncio leaves open is reordered, so what is found is a bug. The error
 raise are in `aioconc.errors`.
 """
 
-from aioconc._internal._public import publish
-from aioconc.testing._explore import Exploration, explore
-from aioconc.testing._loop import loop_factory
-from aioconc.testing._run import external, run, settle
-from aioconc.testing._schedule import Schedule
-from aioconc.testing._strategies import schedules
-from aioconc.testing._wait_graph import WaitGraph, wait_graph
+# Names are loaded when they are first touched, as those of the root: pytest loads `_plugin` from
+# here in every run of everybody who has aioconc installed, and that must cost next to nothing.
+from importlib import import_module
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from aioconc.testing._explore import Exploration as Exploration, explore as explore
+    from aioconc.testing._loop import loop_factory as loop_factory
+    from aioconc.testing._run import external as external, run as run, settle as settle
+    from aioconc.testing._schedule import Schedule as Schedule
+    from aioconc.testing._strategies import schedules as schedules
+    from aioconc.testing._wait_graph import WaitGraph as WaitGraph, wait_graph as wait_graph
+
+# Every public name -> the file of this folder that defines it.
+_EXPORTS = {
+    "Exploration": "_explore",
+    "Schedule": "_schedule",
+    "WaitGraph": "_wait_graph",
+    "explore": "_explore",
+    "external": "_run",
+    "loop_factory": "_loop",
+    "run": "_run",
+    "schedules": "_strategies",
+    "settle": "_run",
+    "wait_graph": "_wait_graph",
+}
 
 __all__ = [
     "Exploration",
@@ -26,4 +45,16 @@ __all__ = [
     "wait_graph",
 ]
 
-publish(globals())
+
+def __getattr__(name: str) -> object:
+    file = _EXPORTS.get(name)
+    if file is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{file}"), name)
+    if hasattr(value, "__module__"):
+        value.__module__ = __name__  # as `publish` does for packages that load at once
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
