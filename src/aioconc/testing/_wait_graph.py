@@ -155,7 +155,10 @@ def wait_graph(loop: asyncio.AbstractEventLoop | None = None) -> WaitGraph:
         except RuntimeError:
             raise RuntimeError("no event loop runs here; give one: wait_graph(loop)") from None
     waits = Waits(sorted(asyncio.all_tasks(loop), key=_by_name))
-    return _draw(waits, getattr(loop, "_scheduled", ()))
+    try:
+        return _draw(waits, tuple(getattr(loop, "_scheduled", ())))
+    finally:
+        waits.forget()
 
 
 def cycle_key(graph: WaitGraph) -> Hashable:

@@ -11,7 +11,7 @@ wait, the wait counts as one that will end. How the result is shown is left to `
 #       was acquired by hand may be released by anybody, and often is: `await slots.acquire()` in
 #       a producer, `slots.release()` where the work ends;
 #   an anyio Lock: only its owner may release it;
-#   an object with a method `_wait_for_graph_owners`, see `HasOwners`.
+#   an object that tells its owners itself, see `HasOwners`.
 # It is not for events, conditions, queues, barriers and bare futures: anybody may set them. And a
 # task with a deadline in front of it is not blocked: the deadline frees it.
 
@@ -37,14 +37,18 @@ Kind = Literal["task", "resource", "join"]
 
 
 class HasOwners(Protocol):
-    """What a primitive tells that records its owners itself; tried on `self` of the wait's frames.
+    """What a primitive tells that records its owners itself; asked if a task waits inside of it.
 
     A class may say `_wait_for_graph_only_owners_release = True` if nobody else may release it;
     otherwise a wait for it is certain only if every owner is inside `async with` of it.
     """
 
-    def _wait_for_graph_owners(self) -> "Iterable[asyncio.Task[Any]] | None":
-        """The tasks any of which can end a wait for this; None if they are not known."""
+    def _wait_for_graph_owners(self, method: str) -> "Iterable[asyncio.Task[Any]] | None":
+        """The tasks any of which can end a wait; None if anybody might, or if it is not known.
+
+        Args:
+            method: name of the coroutine method in which a task waits, such as "acquire".
+        """
 
 
 class Vertex:
@@ -54,12 +58,13 @@ class Vertex:
         targets: what it waits for, or who holds it.
         every: blocked iff one target is; else: blocked iff all of them are.
         certain: nothing but the targets can end the wait.
-        claimed: holders are certain only if each one is inside an open block of this object.
+        claims: holders are certain only if they are inside open blocks of this object, each of
+            them inside as many as it holds permits.
     """
 
     __slots__ = (
         "certain",
-        "claimed",
+        "claims",
         "detail",
         "every",
         "kind",
@@ -81,7 +86,7 @@ class Vertex:
         self.targets: list[Vertex] = []
         self.every = False
         self.certain = False
-        self.claimed = False
+        self.claims: dict[Vertex, int] = {}
         # A timer will end the wait, whatever the targets do.
         self.limited = False
         # A cancellation of the waiter does not reach the targets.
@@ -143,7 +148,7 @@ class Waits:
             if not place[0].startswith(_OWNERLESS) and (library or depth < 2):
                 owner = first_argument(link.frame)
                 if hasattr(type(owner), "_wait_for_graph_owners"):
-                    return self._told(owner)
+                    return self._told(owner, code.co_name)
             if not library:
                 return found
             if depth == 0 and (reader := _INNERMOST.get(place)) is not None:
@@ -262,20 +267,21 @@ class Waits:
                     )
                 )
             vertex.certain = not record.shared and complete(len(holders))
-        vertex.claimed = True
-        vertex.targets = list(dict.fromkeys(holders))
+        for holder in holders:
+            vertex.claims[holder] = vertex.claims.get(holder, 0) + 1
+        vertex.targets = [*vertex.claims]
 
-    def _told(self, owner: Any) -> Vertex:
+    def _told(self, owner: Any, method: str) -> Vertex:
         """An object that knows its owners."""
         vertex = self.resource(owner)
         if not vertex.targets:
-            owners = owner._wait_for_graph_owners()
+            owners = owner._wait_for_graph_owners(method)
             if owners is not None:
-                owners = tuple(owners)
+                owners = tuple(dict.fromkeys(owners))
                 vertex.targets = [self.tasks[id(each)] for each in owners if id(each) in self.tasks]
                 vertex.certain = len(vertex.targets) == len(owners)
-                only = getattr(owner, "_wait_for_graph_only_owners_release", False)
-                vertex.claimed = not only
+                if not getattr(owner, "_wait_for_graph_only_owners_release", False):
+                    vertex.claims = dict.fromkeys(vertex.targets, 1)
         return vertex
 
     # ------------------------------------------------------------------ blocks
@@ -309,6 +315,18 @@ class Waits:
 
     # ------------------------------------------------------------------ what is blocked
 
+    def forget(self) -> None:
+        """Let go of tasks, frames and locks at once: vertices refer to one another in circles."""
+        for vertex in self.vertices():
+            vertex.targets.clear()
+            vertex.claims.clear()
+            vertex.object = None
+        self.tasks.clear()
+        self._others.clear()
+        self._chains.clear()
+        self._blocks.clear()
+        self._inside = None
+
     def vertices(self) -> list[Vertex]:
         """Every vertex: the tasks in the order in which they were given, then the others."""
         return [*self.tasks.values(), *self._others.values()]
@@ -332,23 +350,26 @@ class Waits:
         return likely, certain
 
     def _is_proved(self, vertex: Vertex) -> bool:
-        if not vertex.claimed:
-            return True
         return all(
-            any(_primitive_of(block) is vertex.object for block in self.blocks(holder))
-            for holder in vertex.targets
+            sum(_primitive_of(block) is vertex.object for block in self.blocks(holder)) >= permits
+            for holder, permits in vertex.claims.items()
         )
 
     def _mark_limited(self, suspects: set[Vertex], timers: Iterable[Any]) -> None:
         """Mark the tasks that a deadline will cancel: their own, or that of whoever joins them."""
         parents = self._parents()
         family = _closure((each for each in suspects if each.kind == "task"), parents)
-        timed = {id(getattr(getattr(each, "_callback", None), "__self__", None)) for each in timers}
+        timed = {id(_acts_on(getattr(timer, "_callback", None))) for timer in timers} - {id(None)}
         children: dict[Vertex, list[Vertex]] = {}
         for vertex in family:
             for parent in parents.get(vertex, ()):
                 children.setdefault(parent, []).append(vertex)
-        own = [each for each in family if id(each.object) in timed or self._has_deadline(each)]
+        own = [
+            vertex
+            for vertex in family
+            if self._has_deadline(vertex)
+            or not timed.isdisjoint(map(id, (vertex.object, *self.blocks(vertex))))
+        ]
         for vertex in _closure(own, children):
             vertex.limited = True
 
@@ -360,7 +381,7 @@ class Waits:
                 for joined in _joined(target):
                     parents.setdefault(joined, []).append(vertex)
             for block in self.blocks(vertex):
-                for task in (*getattr(block, "_tasks", ()), *getattr(block, "_background", ())):
+                for task in _children_of(block):
                     if id(task) in self.tasks:
                         parents.setdefault(self.tasks[id(task)], []).append(vertex)
         return parents
@@ -425,6 +446,23 @@ def _primitive_of(block: Any) -> Any:
         return getattr(block, "_lock", block)
     inner = getattr(block, "_internal_lock", None)
     return block if inner is None else inner
+
+
+def _children_of(block: Any) -> Iterator[Any]:
+    """The tasks that are cancelled if a cancellation leaves this block."""
+    for group in (block, getattr(block, "_group", None)):  # a Supervisor has a group
+        for name in ("_tasks", "_background"):
+            tasks = getattr(group, name, None)
+            if isinstance(tasks, (set, list, tuple)):
+                yield from tuple(tasks)
+    window = getattr(getattr(block, "_stream", None), "_window", None)  # a MapRun
+    if hasattr(window, "_running"):
+        yield from window._running()
+
+
+def _acts_on(callback: Any) -> Any:
+    """The object that a timer's callback is a method of."""
+    return getattr(getattr(callback, "func", callback), "__self__", None)
 
 
 def _deadline_ahead(block: Any) -> bool:
@@ -576,7 +614,7 @@ def _anyio_limiter(waits: Waits, link: Link) -> Vertex:
         borrowers = tuple(limiter._borrowers)
         vertex.targets = [waits.tasks[id(each)] for each in borrowers if id(each) in waits.tasks]
         vertex.certain = len(vertex.targets) == len(borrowers)
-        vertex.claimed = True
+        vertex.claims = dict.fromkeys(vertex.targets, 1)
     return vertex
 
 
