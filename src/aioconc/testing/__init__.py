@@ -11,21 +11,37 @@ from importlib import import_module
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from aioconc.testing._blocking import (
+        BlockReport as BlockReport,
+        Stall as Stall,
+        no_blocking as no_blocking,
+    )
     from aioconc.testing._explore import Exploration as Exploration, explore as explore
+    from aioconc.testing._leaks import LeakReport as LeakReport, no_leaks as no_leaks
     from aioconc.testing._loop import loop_factory as loop_factory
+    from aioconc.testing._process_state import Leak as Leak
     from aioconc.testing._run import external as external, run as run, settle as settle
     from aioconc.testing._schedule import Schedule as Schedule
+    from aioconc.testing._sites import Place as Place, Site as Site
     from aioconc.testing._strategies import schedules as schedules
     from aioconc.testing._wait_graph import WaitGraph as WaitGraph, wait_graph as wait_graph
 
 # Every public name -> the file of this folder that defines it.
 _EXPORTS = {
+    "BlockReport": "_blocking",
     "Exploration": "_explore",
+    "Leak": "_process_state",
+    "LeakReport": "_leaks",
+    "Place": "_sites",
     "Schedule": "_schedule",
+    "Site": "_sites",
+    "Stall": "_blocking",
     "WaitGraph": "_wait_graph",
     "explore": "_explore",
     "external": "_run",
     "loop_factory": "_loop",
+    "no_blocking": "_blocking",
+    "no_leaks": "_leaks",
     "run": "_run",
     "schedules": "_strategies",
     "settle": "_run",
@@ -33,12 +49,20 @@ _EXPORTS = {
 }
 
 __all__ = [
+    "BlockReport",
     "Exploration",
+    "Leak",
+    "LeakReport",
+    "Place",
     "Schedule",
+    "Site",
+    "Stall",
     "WaitGraph",
     "explore",
     "external",
     "loop_factory",
+    "no_blocking",
+    "no_leaks",
     "run",
     "schedules",
     "settle",
