@@ -6,7 +6,6 @@ usual order, random orders and random priorities; an error that only asyncio hea
 
 import asyncio
 import contextlib
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
@@ -34,7 +33,8 @@ async def queue_hands_over_everything() -> None:
 
     async def consume() -> None:
         for _ in range(5):
-            seen.append(await asyncio.wait_for(queue.get(), 60))
+            item = await asyncio.wait_for(queue.get(), 60)
+            seen.append(item)
 
     await asyncio.gather(produce(0), produce(5), consume(), consume())
     assert sorted(seen) == list(range(10))
@@ -61,7 +61,6 @@ async def callbacks_keep_their_order() -> None:
 
 async def streams_echo() -> None:
     """A loopback server and two clients, with a time limit on every answer."""
-
     handlers: list[asyncio.Task[Any] | None] = []
 
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -141,6 +140,13 @@ async def own_thread_beats_the_timeout() -> None:
     await asyncio.sleep(3600)
 
 
+async def own_process_beats_the_timeout() -> None:
+    """The clock stands still while a worker process computes; its pool serves loop after loop."""
+    async with asyncio.timeout(0.001):
+        await offload_cpu(time.sleep, 0.003)
+    await asyncio.sleep(3600)
+
+
 async def subprocess_beats_the_timeout() -> None:
     """The clock stands still until a subprocess has ended and its output is read."""
     process = await asyncio.create_subprocess_exec(
@@ -151,7 +157,7 @@ async def subprocess_beats_the_timeout() -> None:
     assert process.returncode == 0
 
 
-PROGRAMS: list[Program] = [
+PROGRAMS = [
     queue_hands_over_everything,
     callbacks_keep_their_order,
     streams_echo,
@@ -159,6 +165,12 @@ PROGRAMS: list[Program] = [
     thread_beats_the_timeout,
     anyio_thread_beats_the_timeout,
     own_thread_beats_the_timeout,
+    pytest.param(
+        own_process_beats_the_timeout,
+        marks=pytest.mark.may_leave(
+            "threads", "children", "fds", reason="the default pool stays until the interpreter ends"
+        ),
+    ),
     subprocess_beats_the_timeout,
 ]
 

@@ -71,6 +71,8 @@ class Idle:
     def select(self, timeout: float | None) -> Events:
         """Stands in for the selector's own `select`."""
         if timeout is not None and timeout <= 0:
+            if not self._loop._ready:
+                self._loop._reach_timer()
             self._count_steps()
             if self._selector.real is None:
                 return []

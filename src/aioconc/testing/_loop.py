@@ -80,8 +80,12 @@ class SimulationLoop(StockLoop):
         when: float = self._scheduled[0]._when
         self._now_ns = max(self._now_ns, math.ceil(when * _NANO))
         self._now = self._now_ns / _NANO
-        if not self._is_due():  # far out, where a float is coarser than a nanosecond
-            self._now = math.nextafter(when, math.inf)
+        self._reach_timer()
+
+    def _reach_timer(self) -> None:
+        """Where a float is coarser than a nanosecond, a timer that is reached may not be due."""
+        if self._scheduled and self._scheduled[0]._when <= self._now and not self._is_due():
+            self._now = math.nextafter(self._now, math.inf)
             self._now_ns = math.ceil(self._now * _NANO)
 
     def _is_due(self) -> bool:

@@ -87,10 +87,7 @@ class Outside:
             return thread.loop is self._loop and thread not in thread.idle_workers
         target = getattr(thread, "_target", None)
         if target is _POOL_WORKER:
-            if any(each.qsize() for each in thread._args if hasattr(each, "qsize")):
-                return True
-            frame = sys._current_frames().get(thread.ident)
-            return frame is not None and frame.f_code is not _POOL_WORKER.__code__
+            return _is_pool_busy(thread)
         # Shuts down the default executor, while the loop waits with a time-out.
         return getattr(target, "__name__", "") == "_do_shutdown"
 
@@ -141,6 +138,18 @@ def _is_alive(transport: asyncio.SubprocessTransport) -> bool:
         return True
     pipes = (transport.get_pipe_transport(fd) for fd in (0, 1, 2))
     return any(pipe is not None and not pipe.is_closing() for pipe in pipes)
+
+
+def _is_pool_busy(thread: Any) -> bool:
+    """Whether a worker of `concurrent.futures` has work, or its pool has some for it."""
+    pool = thread._args[0]()
+    if pool is not None:
+        # The pool counts who is idle, and counts down as soon as something is submitted; Python
+        # 3.11 counts too many where work has queued up, so the next two are asked as well.
+        if len(pool._threads) > pool._idle_semaphore._value or pool._work_queue.qsize():
+            return True
+    frame = sys._current_frames().get(thread.ident)
+    return frame is not None and frame.f_code is not _POOL_WORKER.__code__
 
 
 def _is_anyio_worker(thread: threading.Thread) -> bool:
