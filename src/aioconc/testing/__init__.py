@@ -16,7 +16,13 @@ if TYPE_CHECKING:
         Stall as Stall,
         no_blocking as no_blocking,
     )
+    from aioconc.testing._cancel_everywhere import cancel_everywhere as cancel_everywhere
+    from aioconc.testing._cancel_report import (
+        CancelPoint as CancelPoint,
+        CancelReport as CancelReport,
+    )
     from aioconc.testing._explore import Exploration as Exploration, explore as explore
+    from aioconc.testing._faults import hang_worker as hang_worker, kill_worker as kill_worker
     from aioconc.testing._leaks import LeakReport as LeakReport, no_leaks as no_leaks
     from aioconc.testing._loop import loop_factory as loop_factory
     from aioconc.testing._process_state import Leak as Leak
@@ -29,6 +35,8 @@ if TYPE_CHECKING:
 # Every public name -> the file of this folder that defines it.
 _EXPORTS = {
     "BlockReport": "_blocking",
+    "CancelPoint": "_cancel_report",
+    "CancelReport": "_cancel_report",
     "Exploration": "_explore",
     "Leak": "_process_state",
     "LeakReport": "_leaks",
@@ -37,8 +45,11 @@ _EXPORTS = {
     "Site": "_sites",
     "Stall": "_blocking",
     "WaitGraph": "_wait_graph",
+    "cancel_everywhere": "_cancel_everywhere",
     "explore": "_explore",
     "external": "_run",
+    "hang_worker": "_faults",
+    "kill_worker": "_faults",
     "loop_factory": "_loop",
     "no_blocking": "_blocking",
     "no_leaks": "_leaks",
@@ -50,6 +61,8 @@ _EXPORTS = {
 
 __all__ = [
     "BlockReport",
+    "CancelPoint",
+    "CancelReport",
     "Exploration",
     "Leak",
     "LeakReport",
@@ -58,8 +71,11 @@ __all__ = [
     "Site",
     "Stall",
     "WaitGraph",
+    "cancel_everywhere",
     "explore",
     "external",
+    "hang_worker",
+    "kill_worker",
     "loop_factory",
     "no_blocking",
     "no_leaks",
