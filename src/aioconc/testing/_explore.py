@@ -22,6 +22,9 @@ from aioconc.testing._shrink import shrink
 from aioconc.testing._simulate import Run, check_program, error_of_report, simulate
 from aioconc.testing._trace import Trace
 
+# What a call gets that gives no budget; the pytest option `--aioconc-budget` sets it for a run.
+default_budget = 500
+
 # Random runs that showed no new order, after which there hardly is one.
 _SATURATED: Final = 100
 
@@ -59,7 +62,7 @@ class Exploration:
 def explore(
     fn: Callable[[], Coroutine[Any, Any, object]],
     *,
-    budget: int = 500,
+    budget: int | None = None,
     bound: int = 2,
     seed: int | None = None,
     reorder: Reorder = "tasks",
@@ -75,6 +78,7 @@ def explore(
     Args:
         fn: async function without arguments; makes everything that it works on anew.
         budget: most schedules, int >= 1. A program of fifteen steps takes about 0.3 ms each.
+            None: 500, or what the pytest option `--aioconc-budget` says.
         bound: most demotions in the systematic part, int >= 0.
         seed: int; of the random part. None: 0, so that every run of a test tries the same.
         reorder: "tasks": a task's step may be delayed, plain callbacks keep their order.
@@ -101,7 +105,7 @@ def explore(
         2
     """
     check_program("explore", fn)
-    check_count("budget", budget)
+    budget = default_budget if budget is None else check_count("budget", budget)
     check_count("bound", bound, least=0)
     check_count("max_steps", max_steps)
     check_choice("reorder", reorder, ("tasks", "external"))
