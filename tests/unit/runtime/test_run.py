@@ -231,9 +231,9 @@ def test_in_a_thread():
 def test_naming_run_loads_no_loop_and_no_executor():
     """`aioconc.run` costs asyncio and nothing else before it is called."""
     code = (
-        "import sys, aioconc; aioconc.run; "
+        "import sys; before = {*sys.modules}; import aioconc; aioconc.run; "
         "print(*({'uvloop', 'aioconc.executors', 'aioconc.flow', 'aioconc.tasks', "
-        "'multiprocessing'} & {*sys.modules}))"
+        "'multiprocessing'} & {*sys.modules} - before))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not done.stdout.strip()
