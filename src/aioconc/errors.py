@@ -193,7 +193,15 @@ class ScheduleFailure(AioconcError, AssertionError):
 
 
 class CancelFailure(AioconcError, AssertionError):
-    """Cancelling at some await broke the program: a wrong exception, a leak, a lost invariant."""
+    """Cancelling at some await broke the program: a wrong exception, a leak, a lost invariant.
+
+    Attributes:
+        report: the `aioconc.testing.CancelReport`, with every point and what was wrong at it.
+    """
+
+    def __init__(self, message: str, *, report: Any = None) -> None:
+        super().__init__(message)
+        self.report = report
 
 
 __all__ = [
