@@ -223,17 +223,18 @@ def test_a_signal_that_the_process_ignores_stays_ignored(program):
         """
         async def main():
             say("ready")
-            await asyncio.to_thread(sys.stdin.read)
-            return signal.getsignal(signal.SIGINT) == signal.SIG_IGN
-        say(run(main, loop=LOOP))
+            try:
+                await asyncio.sleep(60)
+            finally:
+                say("ignored", signal.getsignal(signal.SIGINT) == signal.SIG_IGN)
+        run(main, loop=LOOP)
     """,
         preexec_fn=ignore,
     ) as process:
         process.send_signal(signal.SIGINT)
-        time.sleep(0)
         process.send_signal(signal.SIGTERM)
-        code = finish(process)[0]
-    assert code == 143
+        code, out, _ = finish(process)
+    assert (code, out) == (143, ["ignored True"])
 
 
 def test_in_another_thread_signals_are_left_alone(program):
