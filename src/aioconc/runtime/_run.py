@@ -142,7 +142,7 @@ def _loop_factory(choice: LoopChoice) -> Callable[[], asyncio.AbstractEventLoop]
         else:
             new_event_loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
             return new_event_loop
-    if sys.platform == "win32":
+    if sys.platform == "win32":  # pragma: no cover - the tests run on POSIX systems
         return asyncio.ProactorEventLoop
     return asyncio.SelectorEventLoop
 

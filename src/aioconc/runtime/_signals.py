@@ -102,7 +102,10 @@ class SignalWatch:
         # Not threading.Thread, which takes a lock that the interrupted code may hold.
         _thread.start_new_thread(self._alarm, (seconds, number, over))
 
-    def _alarm(self, seconds: float, number: int, over: "_thread.LockType") -> None:
+    # No tool sees what a thread of `_thread` runs; tests/system/test_run_signals.py does.
+    def _alarm(  # pragma: no cover
+        self, seconds: float, number: int, over: "_thread.LockType"
+    ) -> None:
         if self._done.acquire(timeout=seconds):
             self._done.release()
         else:
@@ -131,7 +134,7 @@ def _exit_error(number: int) -> BaseException:
     return SystemExit(128 + number)
 
 
-def _resend(number: int) -> None:
+def _resend(number: int) -> None:  # pragma: no cover - runs in the alarm's thread
     if hasattr(signal, "pthread_kill"):
         # To the main thread itself, so that a system call that blocks it is interrupted.
         ident = threading.main_thread().ident

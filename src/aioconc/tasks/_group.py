@@ -554,6 +554,7 @@ class TaskGroup:
         wrong = RuntimeError(f"{self!r} must be left in the task that entered it")
         if _get_running_loop() is not self._loop:
             self._joining = False
+            self._open_loop = None if self._aborting else self._loop
             raise wrong
         self._abort()
         cancelled = await self._join_children(None)

@@ -158,13 +158,12 @@ class CancelScope:
                 self._loop.call_soon(self._deliver)  # rule 2
 
     def _mark_cancelled(self, reason: object) -> None:
-        """Be cancelled without telling the host, which is already on its way out."""
-        if not self._cancel_called:
-            self._cancel_called = True
-            self._reason = reason
-            self._disarm()
-            if self._on_cancel is not None:
-                self._on_cancel()
+        """Be cancelled, once, without telling the host: it is on its way out, or is told next."""
+        self._cancel_called = True
+        self._reason = reason
+        self._disarm()
+        if self._on_cancel is not None:
+            self._on_cancel()
 
     def _deliver(self) -> None:
         if self._closed or self._delivered:

@@ -88,6 +88,18 @@ def test_a_loop_factory():
     assert made[0].is_closed()
 
 
+def test_a_system_exit_of_main_ends_the_program_unreported(caplog):
+    """Only a forced end lists what was still running."""
+
+    async def main():
+        raise SystemExit(3)
+
+    with pytest.raises(SystemExit) as caught:
+        run(main)
+    assert caught.value.code == 3
+    assert caplog.records == []
+
+
 def test_a_factory_that_fails_leaves_no_coroutine_behind():
     """Its error is raised, and a coroutine given as main is closed."""
 
@@ -96,6 +108,8 @@ def test_a_factory_that_fails_leaves_no_coroutine_behind():
 
     with pytest.raises(OSError, match="descriptors"):
         run(give(), loop=factory)
+    with pytest.raises(OSError, match="descriptors"):
+        run(give, loop=factory)
 
 
 def test_debug_mode():

@@ -232,3 +232,92 @@ async def test_a_starter_cancelled_in_the_tick_of_the_failure_leaves_it_to_the_g
             assert starter.cancelled()
             await forever()
     assert [str(each) for each in caught.value.exceptions] == ["not ready"]
+
+
+async def test_a_starter_cancelled_twice_raises_the_newer_cancel():
+    """The second cancel arrives while the child still ends; its sender gets it back."""
+    gate = asyncio.Event()
+
+    async def child(task_status):
+        try:
+            await forever()
+        finally:
+            await gate.wait()
+
+    async with TaskGroup() as group:
+        starter = asyncio.create_task(group.start(child))
+        await passes(3)
+        starter.cancel("first")
+        await passes(2)
+        starter.cancel("second")
+        await passes(2)
+        assert not starter.done()
+        gate.set()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await starter
+    error, said = caught.value, []
+    while error is not None:
+        said += error.args
+        error = error.__context__
+    assert said == ["second", "first"]
+
+
+async def test_several_children_are_started_one_after_the_other():
+    """Each `start` has a handshake of its own."""
+
+    async def child(n, task_status):
+        await asyncio.sleep(0)
+        task_status.started(n)
+
+    async with TaskGroup() as group:
+        assert [await group.start(child, n) for n in range(3)] == [0, 1, 2]
+
+
+async def test_a_spawn_cancelled_in_the_tick_of_the_groups_cancel():
+    """A caller that has left the line is not spoken to again."""
+    async with TaskGroup(limit=1) as group:
+        group.start_soon(forever)
+        waiter = asyncio.create_task(group.spawn(forever))
+        await passes(2)
+        waiter.cancel()
+        group.cancel()
+    await asyncio.wait([waiter])
+    assert waiter.cancelled()
+
+
+async def test_a_child_that_ends_in_the_tick_of_the_report_is_not_reported():
+    """A child that is done is not called unfinished, though its group has not heard of it yet."""
+    seen = []
+
+    async def child(group):
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_soon(lambda: seen.append([*group._unfinished()]))
+
+    async with TaskGroup() as group:
+        host = asyncio.current_task()
+        group.start_soon(child, group)
+        await passes(4)
+    assert seen == [[host]]
+
+
+def test_a_failure_after_the_end_of_its_host_is_reported(loop_errors):
+    """Somebody tore the host down without its clean-up: the error goes to the loop's handler."""
+    reports = []
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: reports.append(context))
+        group = TaskGroup()
+
+        async def host():
+            await group.__aenter__()
+            group.start_soon(fails)
+
+        await asyncio.create_task(host())
+        await passes(4)
+
+    asyncio.run(main())
+    (report,) = reports
+    assert isinstance(report["exception"], ValueError)
+    assert "failed after the end of <TaskGroup" in report["message"]
+    assert loop_errors == []

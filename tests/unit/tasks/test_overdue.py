@@ -226,3 +226,6 @@ async def test_the_stack_of_a_coroutine_goes_through_all_that_it_awaits():
     await asyncio.wait(tasks)
     assert found == [["outer", "inner", "__await__"], ["reader"]]
     assert stack_of(tasks[0].get_coro()) == ""
+    fresh = outer()
+    assert "in outer" in stack_of(fresh)
+    fresh.close()
