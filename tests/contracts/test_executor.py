@@ -164,8 +164,17 @@ class Gate:
 
 
 @pytest.fixture
-def gate(tmp_path: Path) -> Callable[[str], Gate]:
-    return lambda name: Gate(tmp_path / name)
+def gate(tmp_path: Path) -> Iterator[Callable[[str], Gate]]:
+    """Makes gates, which are opened at the end, so that a test that fails does not hang as well."""
+    gates: list[Gate] = []
+
+    def make(name: str) -> Gate:
+        gates.append(Gate(tmp_path / name))
+        return gates[-1]
+
+    yield make
+    for each in gates:
+        each.open()
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -483,18 +492,31 @@ async def _open_later(holding: Gate, scope: anyio.CancelScope) -> None:
 # -- time-outs -------------------------------------------------------------------------------
 
 
+async def timed_out(
+    pool: Executor, gate: Callable[[str], Gate], events: list[Any]
+) -> "tuple[asyncio.Task[Any], Gate, float]":
+    """A call that has started and then timed out, and its time-out, on a machine however slow."""
+    for seconds in (0.01, 0.1, 1.0, 10.0):
+        holding = gate(f"within-{seconds}")
+        task = asyncio.ensure_future(pool.options(timeout=seconds).run(work.hold, holding.path))
+        await until(lambda task=task, holding=holding: task.done() or holding.has_started())  # type: ignore[misc]
+        if not task.done():
+            await asyncio.sleep(seconds + 0.02)
+            events.clear()
+            return task, holding, seconds
+        assert isinstance(task.exception(), TimeoutError)
+    raise AssertionError("no call started in time")
+
+
 async def test_a_timed_out_call_follows_on_cancel(
     pool: Executor, gate: Callable[[str], Gate], events: list[Any]
 ) -> None:
     """TimeoutError, at once with "abandon", when the function has ended with "wait"."""
     skip_inline(pool)
-    holding = gate("a")
-    task = asyncio.ensure_future(pool.options(timeout=0.01).run(work.hold, holding.path))
-    await holding.started()
-    await asyncio.sleep(0.03)
+    task, holding, seconds = await timed_out(pool, gate, events)
     assert not task.done()
     holding.open()
-    with pytest.raises(TimeoutError, match=r"hold had not ended 0\.01 s after"):
+    with pytest.raises(TimeoutError, match=f"hold had not ended {seconds} s after"):
         await task
     assert fates(events) == [Fate.STOPPED]
     other = gate("b")
@@ -506,14 +528,11 @@ async def test_a_timed_out_call_follows_on_cancel(
 
 
 async def test_a_cancel_while_a_timed_out_call_ends_is_a_cancel(
-    pool: Executor, gate: Callable[[str], Gate]
+    pool: Executor, gate: Callable[[str], Gate], events: list[Any]
 ) -> None:
     """The task's own cancellation wins over the time-out of its call."""
     skip_inline(pool)
-    holding = gate("a")
-    task = asyncio.ensure_future(pool.options(timeout=0.001).run(work.hold, holding.path))
-    await holding.started()
-    await asyncio.sleep(0.02)
+    task, holding, _ = await timed_out(pool, gate, events)
     task.cancel("mine")
     await asyncio.sleep(0)
     holding.open()
@@ -605,7 +624,7 @@ async def test_map_follows_on_error(pool: Executor) -> None:
 
 async def test_map_times_out_each_call(pool: Executor) -> None:
     """The time-out is that of one call."""
-    found = await pool.map(time.sleep, [0, 0.05], timeout=0.01, on_error="return", limit=1)
+    found = await pool.map(time.sleep, [0, 0.2], timeout=0.1, on_error="return", limit=1)
     assert [type(each) for each in found] == [type(None), TimeoutError]
 
 

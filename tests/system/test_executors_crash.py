@@ -1,6 +1,8 @@
 """What a worker process that dies costs, and what it does not."""
 
 import asyncio
+import concurrent.futures
+import multiprocessing
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -25,12 +27,19 @@ LOKY = pytest.param(
 )
 
 
-@pytest.fixture(params=["over_processes", LOKY])
+def plain_pool() -> concurrent.futures.ProcessPoolExecutor:
+    context = multiprocessing.get_context("forkserver")
+    return concurrent.futures.ProcessPoolExecutor(2, mp_context=context)
+
+
+@pytest.fixture(params=["over_processes", "plain", LOKY])
 async def pool(request: pytest.FixtureRequest) -> AsyncIterator[FuturesExecutor]:
-    """Two workers, started."""
+    """At most two workers, which are not started yet."""
     if request.param == "loky":
         loky = pytest.importorskip("loky")
         executor = FuturesExecutor(lambda: loky.ProcessPoolExecutor(2), max_workers=2)
+    elif request.param == "plain":
+        executor = FuturesExecutor(plain_pool, max_workers=2)
     else:
         executor = FuturesExecutor.over_processes(2)
     async with executor:
@@ -69,6 +78,20 @@ def _kill_myself(_: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+async def test_a_crash_of_a_worker_just_started_in_a_given_pool_is_noticed(
+    tmp_path: Path,
+) -> None:
+    """The pool that is handed in starts a second worker for the call that crashes it."""
+    gate = str(tmp_path / "a")
+    with plain_pool() as standard:
+        async with FuturesExecutor(standard) as pool:
+            innocent = asyncio.ensure_future(pool.run(work.hold, gate))
+            await started(gate)
+            for call in (pool.run(os._exit, 3), innocent):
+                with pytest.raises(WorkerCrashed):
+                    await asyncio.wait_for(call, 30)
+
+
 async def test_retries_run_a_crashed_call_again(tmp_path: Path) -> None:
     """The second attempt finds what the first one left, and succeeds; the event names both."""
     mark = tmp_path / "mark"
@@ -95,9 +118,6 @@ async def test_retries_run_a_crashed_call_again(tmp_path: Path) -> None:
 
 async def test_a_given_executor_stays_broken_and_says_what_to_do() -> None:
     """An executor that is the caller's cannot be replaced; the error names the remedy."""
-    import concurrent.futures
-    import multiprocessing
-
     context = multiprocessing.get_context("forkserver")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as standard:
         async with FuturesExecutor(standard) as pool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.executor_scripts import is_gone, run_script, start_script
+from tests.system.executor_scripts import Ended, is_gone, run_script, start_script
 
 pytestmark = [
     pytest.mark.slow,
@@ -61,41 +61,91 @@ def test_a_script_without_main_guard_runs_once(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("start", ["forkserver", "spawn"])
+# What makes a process pool, as users write it.
+PLAIN = "lambda: ProcessPoolExecutor(1, mp_context=get_context({method!r}))"
+POOLS = {
+    "own-forkserver": "FuturesExecutor.over_processes(1, start='forkserver')",
+    "own-spawn": "FuturesExecutor.over_processes(1, start='spawn')",
+    "plain-forkserver": f"FuturesExecutor({PLAIN.format(method='forkserver')})",
+    "plain-spawn": f"FuturesExecutor({PLAIN.format(method='spawn')})",
+    "plain-fork": f"FuturesExecutor({PLAIN.format(method='fork')})",
+    "loky": "FuturesExecutor(lambda: __import__('loky').ProcessPoolExecutor(1))",
+}
+IMPORTS = """
+import asyncio, os, sys, time, warnings
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from aioconc.executors import FuturesExecutor
+
+warnings.simplefilter("ignore", DeprecationWarning)  # of fork beside threads
+"""
+
+
+def run_with_pool(folder: Path, pool: str, code: str) -> Ended:
+    """Run `code` with `pool` made of that expression, in a script with a main guard."""
+    body = f"pool = {pool}\n{textwrap.dedent(code)}"
+    guarded = 'if __name__ == "__main__":\n' + textwrap.indent(body, "    ")
+    return run_script(folder, IMPORTS + guarded)
+
+
+@pytest.mark.parametrize("kind", POOLS)
+@pytest.mark.parametrize("how", ["abandoned", "lost"])
 def test_a_call_that_hangs_in_a_process_does_not_hold_up_the_exit(
-    tmp_path: Path, start: str
+    tmp_path: Path, kind: str, how: str
 ) -> None:
-    """The worker is killed, the program ends with its own status and says nothing."""
-    ended = run_script(
+    """The worker of a pool that aioconc made is killed, and the program ends with its status."""
+    if kind == "loky":
+        pytest.importorskip("loky")
+    ended = run_with_pool(
         tmp_path,
+        POOLS[kind],
         f"""
-        import asyncio, os, sys, time
-        from aioconc.executors import FuturesExecutor
-
-        pool = FuturesExecutor.over_processes(1, start={start!r})
-
-        def hang():
-            while True:
-                time.sleep(60)
-
         async def main():
-            print(await pool.run(os.getpid))
-            call = asyncio.ensure_future(pool.options(on_cancel="abandon").run(hang))
+            print(await pool.run(os.getpid), flush=True)
+            call = asyncio.ensure_future(pool.options(on_cancel="abandon").run(time.sleep, 1000))
             while not pool.statistics().busy:
                 await asyncio.sleep(0)
             await asyncio.sleep(0.05)
+            if {how == "lost"}:
+                call._log_destroy_pending = False
+                return
             call.cancel()
             await asyncio.wait([call])
-            print(pool.statistics().abandoned)
+            assert pool.statistics().abandoned == 1
 
-        asyncio.run(main())
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(main())
         sys.exit(5)
         """,
     )
-    assert (ended.status, ended.lines[1:]) == (5, ["1"])
-    assert is_gone(int(ended.lines[0]))
-    lines = [line for line in ended.err.splitlines() if "runs on" not in line]
-    assert lines == []
+    assert (ended.status, len(ended.lines), ended.left) == (5, 1, []), ended.err
+    assert [line for line in ended.err.splitlines() if "runs on" not in line] == []
+
+
+def test_a_pool_that_is_handed_in_is_never_killed(tmp_path: Path) -> None:
+    """It is the caller's: the standard library waits at exit for the call that was given up."""
+    ended = run_with_pool(
+        tmp_path,
+        f"FuturesExecutor(({PLAIN.format(method='forkserver')})())",
+        """
+        def slow():
+            open("started", "w").close()
+            time.sleep(0.5)
+            open("ended", "w").close()
+
+        async def main():
+            call = asyncio.ensure_future(pool.options(on_cancel="abandon").run(slow))
+            while not os.path.exists("started"):
+                await asyncio.sleep(0.001)
+            call.cancel()
+            await asyncio.wait([call])
+            print(os.path.exists("ended"))
+
+        asyncio.run(main())
+        """,
+    )
+    assert (ended.status, ended.lines, ended.left) == (0, ["False"], [])
+    assert (tmp_path / "ended").exists()
 
 
 def test_calls_of_a_lost_loop_do_not_hold_up_the_exit(tmp_path: Path) -> None:
@@ -152,8 +202,37 @@ def test_the_futures_face_is_finished_at_exit(tmp_path: Path) -> None:
         processes.futures.submit(slow, "d")
         """,
     )
-    assert (ended.status, ended.err) == (0, "")
+    assert (ended.status, ended.err, ended.left) == (0, "", [])
     assert all((tmp_path / name).read_text() == "done" for name in "abcd")
+
+
+@pytest.mark.parametrize("kind", ["given-plain", "given-loky", "plain-spawn", "loky"])
+def test_the_futures_face_of_any_process_pool_is_finished_at_exit(
+    tmp_path: Path, kind: str
+) -> None:
+    """Also where the module of the pool was loaded after ours, and arranges its end first."""
+    if "loky" in kind:
+        pytest.importorskip("loky")
+    given = {
+        "given-plain": f"FuturesExecutor(({PLAIN.format(method='forkserver')})())",
+        "given-loky": "FuturesExecutor(__import__('loky').ProcessPoolExecutor(1))",
+    }
+    ended = run_with_pool(
+        tmp_path,
+        {**POOLS, **given}[kind],
+        """
+        def slow(name):
+            time.sleep(0.1)
+            open(name, "w").close()
+
+        # Some versions of Python can start no thread once the exit has begun.
+        pool.futures.submit(len, "").result()
+        for name in "abc":
+            pool.futures.submit(slow, name)
+        """,
+    )
+    assert (ended.status, ended.err, ended.left) == (0, "", [])
+    assert [name for name in "abc" if (tmp_path / name).exists()] == ["a", "b", "c"]
 
 
 def test_ctrl_c_ends_the_program_quietly(tmp_path: Path) -> None:

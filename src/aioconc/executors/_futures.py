@@ -9,7 +9,6 @@ be killed one by one, since the pool underneath cannot.
 import concurrent.futures
 import functools
 import importlib
-import inspect
 import itertools
 import logging
 import os
@@ -29,6 +28,7 @@ from aioconc.executors._base import CallOptions, Capabilities, Kind, usable_core
 from aioconc.executors._call import Call, Job
 from aioconc.executors._futures_face import FuturesFace, at_exit, finish_all
 from aioconc.executors._pool import Pool
+from aioconc.executors._process_pools import kill_workers, submit_noticed
 from aioconc.executors._stream import StreamingExecutor
 from aioconc.executors._thread import THREADS
 from aioconc.worker._entry import Reply, dump, run_pickled
@@ -154,16 +154,8 @@ class FuturesPool(Pool):
 
     def end_by_force(self) -> bool:
         """Kill all workers, if they are ours and the pool can do it; False if not."""
-        executor: Any = self.executor
-        if self.factory is None or executor is None:
-            return False
-        if hasattr(executor, "kill_workers"):
-            executor.kill_workers()
-            return True
-        if "kill_workers" in inspect.signature(executor.shutdown).parameters:  # loky
-            executor.shutdown(wait=False, kill_workers=True)
-            return True
-        return False
+        executor = self.executor
+        return self.factory is not None and executor is not None and kill_workers(executor)
 
     # -- in the keeper thread -----------------------------------------------------------------
 
@@ -204,8 +196,11 @@ class FuturesPool(Pool):
     def _submit(self, job: Job, data: bytes | None) -> "concurrent.futures.Future[Any]":
         assert self.executor is not None
         if data is None:
-            return self.executor.submit(job.execute)
-        return self.executor.submit(run_pickled, data, job.describe())
+            future = self.executor.submit(job.execute)
+        else:
+            future = submit_noticed(self.executor, run_pickled, data, job.describe())
+        _end_all_at_exit(type(self.executor).__module__, "used")
+        return future
 
     def _renew(self) -> bool:
         """Make the executor if there is none or it is broken; True if it is a new one."""
@@ -223,7 +218,6 @@ class FuturesPool(Pool):
                 f"concurrent.futures.Executor, got {made!r}"
             )
         self.executor = made
-        _end_all_at_exit()  # after its module has arranged its own end, so that ours comes first
         return True
 
     # -- in whichever thread the executor completes a future -----------------------------------
@@ -308,8 +302,12 @@ _exiting = False
 
 
 @functools.cache
-def _end_all_at_exit() -> None:
-    """Arrange that no worker holds up the end of the program."""
+def _end_all_at_exit(module: str, now: Literal["loaded", "used"]) -> None:
+    """Arrange that calls are finished, and workers ended, before `module` ends its executors.
+
+    To be called when the module has arranged its own end, since the latest comes first: the
+    standard library does so when it is loaded, loky when an executor of it is used first.
+    """
     at_exit(_end_all)
 
 
@@ -344,6 +342,12 @@ class FuturesExecutor(StreamingExecutor):
     When a worker process dies, such a pool loses every call that is in flight, not only the one
     that ran there: up to `max_workers` calls fail with `WorkerCrashed`. Queued calls are not
     touched, since they wait on this side.
+
+    At interpreter exit, and when an executor is closed with a call abandoned, the workers of a
+    process pool that aioconc made are killed if they are still at work. An executor that is handed
+    in is never killed: the standard library then waits at exit for the calls that run in it,
+    however long they take. The same goes for threads of `ThreadPoolExecutor`, which nobody can
+    kill. So where a call might hang, give a function that makes the pool, or `ThreadExecutor`.
 
     Over threads everything works that `ThreadExecutor` can do. Over processes there are no
     streams, no context variables and no way back from the worker: of `aioconc.worker` only
@@ -473,12 +477,15 @@ class FuturesExecutor(StreamingExecutor):
     @property
     def futures(self) -> concurrent.futures.Executor:
         """The same workers, behind the same queue, as a `concurrent.futures.Executor`."""
-        if self._feeder.factory is not None:
+        executor = self._feeder.executor
+        if executor is not None:
+            _end_all_at_exit(type(executor).__module__, "loaded")
+        elif self._feeder.factory is not None:
             # What is submitted in the last line of a program must still find an executor: once
             # the exit has begun, these modules can no longer be loaded.
-            for module in ("process", "thread"):
-                importlib.import_module(f"concurrent.futures.{module}")
-            _end_all_at_exit()
+            for module in ("concurrent.futures.process", "concurrent.futures.thread"):
+                importlib.import_module(module)
+                _end_all_at_exit(module, "loaded")
         return self._futures
 
 

@@ -127,9 +127,16 @@ _register = getattr(threading, "_register_atexit", None)
 
 
 def at_exit(fn: Callable[[], object]) -> None:
-    """Call `fn` at interpreter exit, before what was registered earlier."""
+    """Call `fn` at interpreter exit, before what was registered earlier.
+
+    Once the exit has begun this does nothing: those who register here did so before, if anything
+    of theirs can still run.
+    """
     if _register is not None:
-        _register(fn)
+        try:
+            _register(fn)
+        except RuntimeError:
+            pass
     else:
         import atexit
 

@@ -2,7 +2,8 @@
 
 `multiprocessing` imports the script of the parent again in every worker, which runs a script
 without an `if __name__ == "__main__"` guard once more. Functions of `__main__` are sent by value
-here, so the workers do not need it. The processes are also remembered, so that they can be killed.
+here, so the workers do not need it. The processes are also remembered, so that one that dies can
+be told from those that are ended because of it.
 """
 
 import multiprocessing
@@ -10,17 +11,14 @@ import multiprocessing.context
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Generator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Generator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
 from multiprocessing.process import BaseProcess
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Any, Literal
 
 from aioconc.worker._entry import quiet
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 _lock = threading.Lock()
 
@@ -58,7 +56,7 @@ if sys.platform != "win32":
 
 
 class WorkerPool(ProcessPoolExecutor):
-    """A `ProcessPoolExecutor`, by forkserver or spawn, whose workers can be killed."""
+    """A `ProcessPoolExecutor`, by forkserver or spawn, that knows which worker died."""
 
     def __init__(self, max_workers: int, start: Literal["forkserver", "spawn"]) -> None:
         context = multiprocessing.get_context(start)
@@ -73,29 +71,6 @@ class WorkerPool(ProcessPoolExecutor):
                 return process
 
         super().__init__(max_workers, mp_context=Context(), initializer=quiet)
-
-    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> "Future[R]":
-        """As usual, and the death of a worker that this call has started will be noticed."""
-        before = len(self._made)
-        future = super().submit(fn, *args, **kwargs)
-        if len(self._made) > before:
-            # The standard library wakes its manager thread before it starts the worker, so the
-            # manager goes back to watching only the older ones; a crash of the new one would then
-            # hang its call. Wake it once more. Private names, hence the care.
-            wakeup = getattr(self, "_executor_manager_thread_wakeup", None)
-            lock = getattr(self, "_shutdown_lock", None)
-            if wakeup is not None and lock is not None:
-                with lock:
-                    wakeup.wakeup()
-        return future
-
-    def kill_workers(self) -> None:
-        """End every worker now, whatever it does."""
-        for process in tuple(self._made):
-            try:
-                process.kill()
-            except (ValueError, AttributeError, OSError):
-                pass  # not started yet, or ended and closed already
 
     def dead_workers(self) -> list[tuple[int, int]]:
         """Process id and exit status of every worker that ended badly."""
