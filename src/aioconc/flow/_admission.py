@@ -85,6 +85,8 @@ class Admission:
         self._granted: deque[Job] = deque()
         self._ready: OrderedDict[_Key, None] = OrderedDict()
         self._rated: dict[_Key, None] = {}
+        # Item that failed and is to be tried again -> attempts so far.
+        self._attempts: dict[int, int] = {}
         self._timers: set[asyncio.TimerHandle] = set()
         self._sweep_at = FIRST_SWEEP
         self._stopped = False
@@ -97,7 +99,7 @@ class Admission:
         pump: Callable[[], None],
         free_slots: Callable[[], float],
         room: Callable[[], float],
-        may_overdraw: Callable[[int], bool],
+        head: Callable[[], int],
         item_failed: Callable[[Job, BaseException], None],
         context: Context,
     ) -> None:
@@ -108,8 +110,7 @@ class Admission:
             pump: starts what can start.
             free_slots: how many more calls may be in flight.
             room: how many more items may start before the reader takes a result.
-            may_overdraw: whether the item may start without room: it has its place already, or
-                the reader waits for no other.
+            head: the item that the reader waits for, if it waits for no other.
             item_failed: called with an item that cannot be started, and why.
             context: what tasks made here run in.
         """
@@ -117,7 +118,7 @@ class Admission:
         self._pump = pump
         self._free_slots = free_slots
         self._room = room
-        self._may_overdraw = may_overdraw
+        self._head = head
         self._item_failed = item_failed
         self._context = context
 
@@ -144,16 +145,26 @@ class Admission:
             self._open_gate(key)
         return None
 
-    def finished(self, job: Job) -> None:
+    def finished(self, index: int) -> None:
         """The item has its outcome."""
-        key = self._key_of.pop(job[0], None)
+        self._attempts.pop(index, None)
+        key = self._key_of.pop(index, None)
         if key is not None:
             key.running -= 1
             self._update(key)
 
+    def attempts(self, index: int) -> int:
+        """Attempts at the item that have failed and were followed by another."""
+        return self._attempts.get(index, 0)
+
+    def is_retry(self, index: int) -> bool:
+        """Whether the item has been started before."""
+        return index in self._attempts
+
     def retry(self, job: Job, delay: float) -> None:
         """The item's attempt is over, and the next one may start after `delay` seconds."""
         key = self._key_of[job[0]]
+        self._attempts[job[0]] = self.attempts(job[0]) + 1
         key.running -= 1
         key.retrying += 1
         self._pending += 1
@@ -233,6 +244,10 @@ class Admission:
                 self._update(key)
                 return job
         return None
+
+    def _may_overdraw(self, index: int) -> bool:
+        """Whether the item may start without room: it has its place, or the reader waits for it."""
+        return index in self._attempts or index == self._head()
 
     def _update(self, key: _Key) -> None:
         """Note what may become of the key, now that something about it has changed."""

@@ -16,8 +16,8 @@ from typing import Any
 
 from aioconc._internal import _hooks
 from aioconc._internal._check import check_count, check_seconds
-from aioconc.flow._window import RetryHook
 
+RetryHook = Callable[[int, Exception], float | None]
 RetryOn = type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool]
 
 # The window of a budget is counted in so many slices, which bounds its memory and makes old
@@ -169,6 +169,21 @@ def backoff(
         True
     """
     return _Backoff(attempts, on, base, max, jitter, budget, random)
+
+
+def checked_delay(delay: Any) -> float | None:
+    """What a retry hook returned, if it makes sense."""
+    if delay is None:
+        return None
+    rule = "retry must return seconds >= 0 to wait before the next attempt, or None to give up"
+    if inspect.iscoroutine(delay):
+        delay.close()
+        raise TypeError(f"{rule}, got a coroutine; make it a plain function")
+    if isinstance(delay, bool) or not isinstance(delay, (int, float)):
+        raise TypeError(f"{rule}, got {delay!r}")
+    if not 0 <= delay < math.inf:
+        raise ValueError(f"{rule}, got {delay!r}")
+    return float(delay)
 
 
 def call_counter(retry: RetryHook | None) -> Callable[[], None] | None:

@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeVar, overload
 
 from aioconc._internal._check import check_limit
 from aioconc.flow._map import MapRun
+from aioconc.flow._outcomes import Policy
 from aioconc.flow._progress import Progress
-from aioconc.flow._window import Policy
 
 T = TypeVar("T")
 

@@ -25,11 +25,12 @@ from typing import Any, Final, Generic, Literal, TypeVar, overload
 
 from aioconc._internal._check import check_choice, check_count, check_limit, check_timeout
 from aioconc.flow._admission import Admission
-from aioconc.flow._backoff import call_counter
+from aioconc.flow._backoff import RetryHook, call_counter
+from aioconc.flow._outcomes import OnError, Policy, Sink
 from aioconc.flow._progress import Progress, make_reporter
 from aioconc.flow._rate_limiter import RateLimiter
 from aioconc.flow._sinks import Arrivals, BagSink, InOrder, ListSink, Stream
-from aioconc.flow._window import OnError, Policy, RetryHook, Sink, Window
+from aioconc.flow._window import Window
 from aioconc.tasks._scope import check_loop
 
 T = TypeVar("T")

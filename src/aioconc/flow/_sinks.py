@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from itertools import chain, count, repeat
 from typing import Any, Final, Generic, Self, TypeVar
 
-from aioconc.flow._window import SKIPPED, Window
+from aioconc.flow._outcomes import SKIPPED
+from aioconc.flow._window import Window
 from aioconc.tasks._join import in_cancelled_anyio_scope
 from aioconc.tasks._scope import _current, raise_if_cancelled
 
@@ -218,5 +219,5 @@ class Stream(Generic[R]):
             if leaving is None and not failed_before and window.failure is not None:
                 raise window.failure
         finally:
-            window.failure = None
+            window.forget()
             del leaving

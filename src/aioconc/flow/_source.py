@@ -19,7 +19,7 @@ from collections.abc import (
 )
 from contextvars import Context, copy_context
 from functools import partial
-from itertools import chain
+from itertools import chain, repeat, starmap
 from typing import Any, Final, Protocol
 
 Job = tuple[int, Any]  # index in the source, item
@@ -32,6 +32,11 @@ class Feed(Protocol):
     """What the window reads from. `pull` gives the next job, or None; it never waits."""
 
     exhausted: bool
+
+    @property
+    def jobs(self) -> Iterator[Job] | None:
+        """All that `pull` would give, where None from it means that the source has ended."""
+        ...
 
     @property
     def pull(self) -> Callable[[], Job | None]: ...
@@ -71,13 +76,12 @@ class SyncFeed:
         self.exhausted = False
         # An iterator may go on after it raised, a generator may not: one error ends the source.
         final = isinstance(source, PLAIN) or isinstance(self._iterator, Generator)
-        items = self._iterator if final else (item for item in self._iterator)
+        items: Iterator[Any] = self._iterator if final else (item for item in self._iterator)
         # Pulling stays in C until the source ends, which runs `_end`.
-        jobs = chain(zip(indexes, items, strict=False), self._end())
-        pull: partial[Any] = partial(next, jobs, None)
         if not isinstance(source, PLAIN):
-            pull = partial(self._context.run, next, jobs, None)
-        self.pull: Callable[[], Job | None] = pull
+            items = starmap(self._context.run, repeat((next, items)))
+        self.jobs: Iterator[Job] = chain(zip(indexes, items, strict=False), self._end())
+        self.pull: Callable[[], Job | None] = partial(next, self.jobs, None)
 
     def _end(self) -> Iterator[Job]:
         self.exhausted = True
@@ -137,6 +141,7 @@ class AsyncFeed:
         self._begun = False
         self._reader: asyncio.Task[None] | None = None
         self.exhausted = False
+        self.jobs: Iterator[Job] | None = None
 
     def start(self, context: Context) -> None:
         self._context = context

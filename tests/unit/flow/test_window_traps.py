@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import gc
 import math
+import threading
 import weakref
 
 import anyio
@@ -359,6 +360,48 @@ async def test_source_is_read_no_further_than_calls_start(size):
     assert taken == size
 
 
+@pytest.mark.parametrize("kind", ["generator", "iterator"])
+@pytest.mark.parametrize("form", FORMS)
+async def test_source_from_which_the_calls_take_items_too_gives_each_once(form, kind):
+    """A call may pull the source itself: what it takes, the map does not see."""
+    source = (item for item in range(10)) if kind == "generator" else iter(range(10))
+
+    async def fn(item):
+        other = next(source, None)
+        await asyncio.sleep(0)
+        return item, other
+
+    pairs = await collect(form, map_limited(fn, source, limit=3))
+    seen = [item for pair in pairs for item in pair if item is not None]
+    assert sorted(seen) == [*range(10)]
+
+
+async def test_source_that_a_thread_is_running_fails_the_map():
+    """`next` on a generator that runs already raises, as in Python; nothing is left running."""
+    entered, leave = threading.Event(), threading.Event()
+
+    def source():
+        yield 0
+        entered.set()
+        leave.wait()
+        yield 1
+
+    generator = source()
+    elsewhere = []
+
+    async def fn(item):
+        elsewhere.append(asyncio.ensure_future(asyncio.to_thread(next, generator)))
+        await asyncio.to_thread(entered.wait)
+        return item
+
+    try:
+        with pytest.raises(ValueError, match="already executing"):
+            await map_limited(fn, generator, limit=1)
+    finally:
+        leave.set()
+    assert await elsewhere[0] == 1
+
+
 # ---------------------------------------------------------------------- 29-37: delivery
 
 
@@ -422,13 +465,16 @@ async def test_slow_head_does_not_idle_the_others():
 async def test_calls_in_flight_never_exceed_the_limit(limit):
     """Counted inside the calls, while items also fail and are skipped."""
     live = most = 0
+    full = asyncio.Event()
 
     async def fn(item):
         nonlocal live, most
         live += 1
         most = max(most, live)
+        if live == min(limit, 50):
+            full.set()
         try:
-            await asyncio.sleep(0)
+            await full.wait()
             if item % 5 == 0:
                 raise ValueError(item)
             await asyncio.sleep(0)
@@ -508,7 +554,9 @@ async def test_cancel_left_behind_by_an_item_does_not_strike_the_next():
     assert [each for each in results if not isinstance(each, TaskCancelled)] == [*range(20)]
 
 
-async def test_failure_is_freed_without_the_garbage_collector():
+@pytest.mark.parametrize("kind", [ValueError, TypeError])
+@pytest.mark.parametrize("options", [{}, {"timeout": 60}, {"isolate": "task"}], ids=str)
+async def test_failure_is_freed_without_the_garbage_collector(options, kind):
     """gh-128552: no reference circle keeps the failing item's locals alive."""
 
     class Local:
@@ -520,20 +568,52 @@ async def test_failure_is_freed_without_the_garbage_collector():
         local = Local()
         refs.append(weakref.ref(local))
         await asyncio.sleep(0)
-        raise ValueError
+        raise kind
 
     gc.collect()
     gc.disable()
     try:
         try:
-            await map_limited(fn, range(1), limit=1)
-        except ValueError:
+            await map_limited(fn, range(1), limit=1, **options)
+        except kind:
             pass
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert [ref() for ref in refs] == [None]
     finally:
         gc.enable()
+
+
+async def test_parked_workers_keep_neither_items_nor_results():
+    """Between items a worker holds nothing: memory follows the calls in flight."""
+
+    class Thing:
+        pass
+
+    refs = []
+    gate = asyncio.get_running_loop().create_future()
+
+    def made():
+        thing = Thing()
+        refs.append(weakref.ref(thing))
+        return thing
+
+    async def source():
+        for _ in range(4):
+            yield made()
+        await gate
+
+    async def fn(item):
+        await asyncio.sleep(0)
+        return made()
+
+    async with map_limited(fn, source(), limit=2) as results:
+        for _ in range(4):
+            await anext(results)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert [ref() for ref in refs] == [None] * 8
+        gate.set_result(None)
 
 
 async def test_few_items_cost_few_tasks():
@@ -669,6 +749,30 @@ async def test_limit_may_be_changed_while_it_runs():
     await task
 
 
+async def test_limit_lowered_by_one_call_holds_for_others_that_end_in_the_same_pass():
+    """Calls that end together with the one that lowers the limit start no further ones."""
+    loop = asyncio.get_running_loop()
+    gate = loop.create_future()
+    started = []
+
+    async def fn(item):
+        started.append(item)
+        if item == 2:
+            loop.call_soon(gate.set_result, None)
+        if item < 3:
+            await gate
+        if item == 1:
+            run.limit = 1
+        if item == 3:
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert started == [0, 1, 2, 3]
+        return item
+
+    run = map_limited(fn, range(6), limit=3)
+    assert await run == [*range(6)]
+
+
 async def test_items_see_the_deadline_around_the_map():
     """`effective_deadline` inside an item is that of the caller's scope."""
 
@@ -747,10 +851,11 @@ async def test_sync_source_has_a_context_of_its_own():
 @pytest.mark.parametrize("form", FORMS)
 async def test_exit_raised_by_an_item_leaves_bare_after_all_have_ended(kind, form):
     """KeyboardInterrupt and SystemExit pass every policy, and still nothing is left running."""
-    ended = 0
+    started = ended = 0
 
     async def fn(item):
-        nonlocal ended
+        nonlocal started, ended
+        started += 1
         try:
             await asyncio.sleep(0)
             if item == 2:
@@ -761,7 +866,7 @@ async def test_exit_raised_by_an_item_leaves_bare_after_all_have_ended(kind, for
 
     with pytest.raises(kind):
         await collect(form, map_limited(fn, range(5), limit=5, on_error="skip"))
-    assert ended == 5
+    assert ended == started >= 3
 
 
 @pytest.mark.parametrize("passes", [1, 2, 6])
