@@ -456,10 +456,10 @@ class Supervisor:
         except asyncio.CancelledError as cancelled:
             if self._failure is None:
                 raise
-            if host.cancelling() > self._group.scope._cancelling_at_entry:
-                # As in a TaskGroup: the errors go first, and the cancellation strikes again.
-                host.uncancel()
-                host.cancel(*cancelled.args[:1])
+            # It came from outside: the failure has cancelled the group, which swallows its own.
+            # As in a TaskGroup the errors go first, and the cancellation strikes again.
+            host.uncancel()
+            host.cancel(*cancelled.args[:1])
             raise self._failure from None
         finally:
             for child in self._children:  # the manager was cancelled before its first step

@@ -7,7 +7,7 @@ import anyio
 import pytest
 
 from aioconc.errors import TaskCancelled
-from aioconc.tasks import TaskGroup, fail_after, move_on_after, shielded
+from aioconc.tasks import CancelScope, TaskGroup, fail_after, move_on_after, shielded
 from tests.unit.tasks.children import cancelling, fails, forever, passes
 
 # ---------------------------------------------------------------------- counting cancels
@@ -171,6 +171,16 @@ async def test_a_body_that_raises_the_error_of_a_child_counts_it_once():
                 await forever()
             handle.result()
     assert len(caught.value.exceptions) == 1
+
+
+async def test_a_scope_cancelled_by_a_callback_strikes_at_once():
+    """No task is running then, so its host is cancelled before anything else can happen to it."""
+    with CancelScope() as scope:
+        asyncio.get_running_loop().call_soon(scope.cancel, "timer")
+        await asyncio.sleep(0)
+        await forever()
+    assert (scope.cancelled_caught, scope.reason) == (True, "timer")
+    assert cancelling() == 0
 
 
 # ---------------------------------------------------------------------- anyio hosts

@@ -285,6 +285,40 @@ async def test_a_spawn_cancelled_in_the_tick_of_the_groups_cancel():
     assert waiter.cancelled()
 
 
+async def test_queued_children_of_a_cancelled_group_never_start():
+    """They are dropped at once, and who awaits them is told."""
+    started = []
+
+    async def child():
+        started.append(1)
+
+    async with TaskGroup(limit=1) as group:
+        group.start_soon(forever)
+        queued = [group.start_soon(child) for _ in range(3)]
+        await passes(1)
+        group.cancel()
+        group.cancel("again")  # the first reason counts
+        assert [handle.state for handle in queued] == ["dropped"] * 3
+    assert started == []
+    assert group.scope.reason is None
+
+
+@pytest.mark.parametrize("cancelled_too", [False, True])
+async def test_a_spawn_that_waits_is_refused_when_its_group_shuts_down(cancelled_too):
+    """Its caller is told, or is cancelled where that came in the same tick; nothing starts."""
+    async with TaskGroup(limit=1) as group:
+        group.start_soon(forever)
+        waiter = asyncio.create_task(group.spawn(forever))
+        await passes(2)
+        group.cancel()
+        if cancelled_too:
+            waiter.cancel()
+    await asyncio.wait([waiter])
+    assert waiter.cancelled() == cancelled_too
+    if not cancelled_too:
+        assert "is shutting down" in str(waiter.exception())
+
+
 async def test_a_child_that_ends_in_the_tick_of_the_report_is_not_reported():
     """A child that is done is not called unfinished, though its group has not heard of it yet."""
     seen = []

@@ -11,6 +11,7 @@ import pytest
 from aioconc._internal import _hooks
 from aioconc.errors import SupervisorFailed, TaskCancelled
 from aioconc.tasks import CancelScope, Supervisor, effective_deadline, move_on_after
+from tests.virtual_time import run_virtual
 
 
 @pytest.fixture(autouse=True)
@@ -425,6 +426,55 @@ async def test_cancel_before_the_block_starts_no_child():
             supervisor.start_child(asyncio.sleep, 0)
         await asyncio.sleep(0)
         pytest.fail("not reached")
+
+
+async def test_two_children_that_fail_in_the_same_tick_are_restarted_once():
+    """The failure of a child that was restarted meanwhile is over and done."""
+    log = []
+    async with Supervisor(strategy="one_for_all") as supervisor:
+        a, b, _ = children = start_three(supervisor, log)
+        await all_up(*children)
+        a.fail()
+        b.fail()
+        await all_up(a, b)
+        assert [child.restarts for child in supervisor.children] == [1, 1, 1]
+        assert supervisor.statistics().restarts == 1
+        supervisor.cancel()
+
+
+def test_failures_that_are_far_apart_are_not_too_many():
+    """Only those within the last `within` seconds count towards `max_restarts`."""
+
+    async def fails_after_a_while():
+        await asyncio.sleep(10)
+        raise OSError
+
+    async def main():
+        async with Supervisor(max_restarts=1, within=5) as supervisor:
+            view = supervisor.start_child(fails_after_a_while)
+            await asyncio.sleep(95)
+            supervisor.cancel()
+        return view.restarts
+
+    assert run_virtual(main()) == 9
+
+
+async def test_a_host_cancelled_while_it_waits_for_its_children():
+    """The body is over; the children are stopped, and the cancellation is raised."""
+    log = []
+
+    async def host():
+        async with Supervisor() as supervisor:
+            children.extend(start_three(supervisor, log))
+
+    children = []
+    task = asyncio.create_task(host())
+    await asyncio.sleep(0)
+    await all_up(*children)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert log[-3:] == ["c-", "b-", "a-"]
 
 
 async def test_cancel_in_the_first_tick():
