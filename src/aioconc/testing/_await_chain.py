@@ -22,6 +22,10 @@ _DEEPEST = 2000
 _AIOCONC = str(Path(__file__).parents[1]) + os.sep
 _LIBRARY = (str(Path(asyncio.__file__).parent) + os.sep, contextlib.__file__, _AIOCONC)
 
+# Where the iterators live that the interpreter itself puts between: of a future, of `asend`, of a
+# coroutine's `__await__`. They show what they stand for to the garbage collector alone.
+_ITERATORS = ("builtins", "_asyncio")
+
 # Of each source file that was met: whether it is asyncio's, aioconc's or anyio's.
 _is_library: dict[str, bool] = {}
 
@@ -80,13 +84,12 @@ def _look_into(awaitable: Any) -> tuple[FrameType | None, bool, Any]:
                 running,
                 getattr(awaitable, inner),
             )
-    # The iterators that the interpreter itself puts between: of a future, of `asend`, of a
-    # coroutine's `__await__`. They show what they stand for to the garbage collector alone.
-    for referent in gc.get_referents(awaitable):
-        if isinstance(referent, (CoroutineType, GeneratorType, AsyncGeneratorType)):
-            return None, False, referent
-        if asyncio.isfuture(referent):
-            return None, False, referent
+    if type(awaitable).__module__ in _ITERATORS:
+        for referent in gc.get_referents(awaitable):
+            if isinstance(referent, (CoroutineType, GeneratorType, AsyncGeneratorType)):
+                return None, False, referent
+            if asyncio.isfuture(referent):
+                return None, False, referent
     return None, False, None
 
 

@@ -14,7 +14,8 @@ from functools import cached_property
 from itertools import groupby
 from typing import Literal
 
-from aioconc.testing._waits import Vertex, Waits
+from aioconc.testing._vertices import Vertex
+from aioconc.testing._waits import Waits
 
 # More tasks than a person will read.
 _SHOWN = 100
@@ -162,10 +163,10 @@ def wait_graph(loop: asyncio.AbstractEventLoop | None = None) -> WaitGraph:
 
 
 def cycle_key(graph: WaitGraph) -> Hashable:
-    """What stays equal from one graph to the next iff the same circle is still there.
+    """What stays equal from one graph to the next while the same tasks are entangled.
 
     Returns:
-        None for a graph without a circle.
+        None for a graph without a circle. Another key if more tasks have become entangled.
     """
     return frozenset((node.kind, node.ident) for node in graph.knot) or None
 

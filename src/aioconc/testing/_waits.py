@@ -16,13 +16,11 @@ wait, the wait counts as one that will end. How the result is shown is left to `
 # task with a deadline in front of it is not blocked: the deadline frees it.
 
 import asyncio
-import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from aioconc.testing._await_chain import (
     Chain,
-    Link,
     await_chain,
     call_site,
     first_argument,
@@ -30,10 +28,15 @@ from aioconc.testing._await_chain import (
     open_blocks,
     variables,
 )
+from aioconc.testing._known_waits import AROUND, FINAL, INNERMOST, deadline_ahead
 from aioconc.testing._owners import place_of, recorded
+from aioconc.testing._vertices import Vertex, closure, greatest_blocked, joined
 
-State = Literal["running", "ready", "waiting"]
-Kind = Literal["task", "resource", "join"]
+# Variables of library functions that have a time limit iff they are not None.
+_TIMERS = ("timeout", "timeout_handle")
+
+# Modules whose objects do not follow `HasOwners`: not asked, for speed.
+_OWNERLESS = ("asyncio.", "aioconc.testing.")
 
 
 class HasOwners(Protocol):
@@ -49,55 +52,6 @@ class HasOwners(Protocol):
         Args:
             method: name of the coroutine method in which a task waits, such as "acquire".
         """
-
-
-class Vertex:
-    """A task, a resource, or a join that stands between tasks.
-
-    Attributes:
-        targets: what it waits for, or who holds it.
-        every: blocked iff one target is; else: blocked iff all of them are.
-        certain: nothing but the targets can end the wait.
-        claims: holders are certain only if they are inside open blocks of this object, each of
-            them inside as many as it holds permits.
-    """
-
-    __slots__ = (
-        "certain",
-        "claims",
-        "detail",
-        "every",
-        "kind",
-        "limited",
-        "notes",
-        "number",
-        "object",
-        "shield",
-        "site",
-        "state",
-        "targets",
-        "title",
-    )
-
-    def __init__(self, kind: Kind, what: Any, title: str) -> None:
-        self.kind: Kind = kind
-        self.object = what
-        self.title = title
-        self.targets: list[Vertex] = []
-        self.every = False
-        self.certain = False
-        self.claims: dict[Vertex, int] = {}
-        # A timer will end the wait, whatever the targets do.
-        self.limited = False
-        # A cancellation of the waiter does not reach the targets.
-        self.shield = False
-        self.detail = ""
-        self.site = ""
-        self.state: State = "ready"
-        # Of a task: its place in the order in which the tasks were given.
-        self.number = -1
-        # Of a holder, by its id: how it came to hold this.
-        self.notes: dict[int, str] = {}
 
 
 class Waits:
@@ -151,11 +105,11 @@ class Waits:
                     return self._told(owner, code.co_name)
             if not library:
                 return found
-            if depth == 0 and (reader := _INNERMOST.get(place)) is not None:
+            if depth == 0 and (reader := INNERMOST.get(place)) is not None:
                 found = reader(self, link)
-                if place in _FINAL:
+                if place in FINAL:
                     return found
-            elif (reader := _AROUND.get(place)) is not None:
+            elif (reader := AROUND.get(place)) is not None:
                 found = reader(self, link) or found
         return found
 
@@ -340,11 +294,11 @@ class Waits:
             timers: the loop's timer handles, where it shows them.
         """
         # The first looks are cheap. They take every claim as proved and overlook deadlines.
-        likely = _greatest_blocked(set(self.vertices()))
-        certain = _greatest_blocked({each for each in likely if each.certain})
+        likely = greatest_blocked(set(self.vertices()))
+        certain = greatest_blocked({each for each in likely if each.certain})
         if certain:
             self._mark_limited(certain, timers)
-            certain = _greatest_blocked(
+            certain = greatest_blocked(
                 {each for each in certain if not each.limited and self._is_proved(each)}
             )
         return likely, certain
@@ -358,7 +312,7 @@ class Waits:
     def _mark_limited(self, suspects: set[Vertex], timers: Iterable[Any]) -> None:
         """Mark the tasks that a deadline will cancel: their own, or that of whoever joins them."""
         parents = self._parents()
-        family = _closure((each for each in suspects if each.kind == "task"), parents)
+        family = closure((each for each in suspects if each.kind == "task"), parents)
         timed = {id(_acts_on(getattr(timer, "_callback", None))) for timer in timers} - {id(None)}
         children: dict[Vertex, list[Vertex]] = {}
         for vertex in family:
@@ -370,7 +324,7 @@ class Waits:
             if self._has_deadline(vertex)
             or not timed.isdisjoint(map(id, (vertex.object, *self.blocks(vertex))))
         ]
-        for vertex in _closure(own, children):
+        for vertex in closure(own, children):
             vertex.limited = True
 
     def _parents(self) -> dict[Vertex, list[Vertex]]:
@@ -378,66 +332,26 @@ class Waits:
         parents: dict[Vertex, list[Vertex]] = {}
         for vertex in self.tasks.values():
             for target in vertex.targets:
-                for joined in _joined(target):
-                    parents.setdefault(joined, []).append(vertex)
+                for task in joined(target):
+                    parents.setdefault(task, []).append(vertex)
             for block in self.blocks(vertex):
-                for task in _children_of(block):
-                    if id(task) in self.tasks:
-                        parents.setdefault(self.tasks[id(task)], []).append(vertex)
+                for child in _children_of(block):
+                    if id(child) in self.tasks:
+                        parents.setdefault(self.tasks[id(child)], []).append(vertex)
         return parents
 
     def _has_deadline(self, vertex: Vertex) -> bool:
         if any(target.limited and target.kind == "join" for target in vertex.targets):
             return True
-        if any(_deadline_ahead(block) for block in self.blocks(vertex)):
+        if any(deadline_ahead(block) for block in self.blocks(vertex)):
             return True
-        # Library calls that keep a timer of their own: aioconc's windows and executors.
-        return any(
-            value is not None
-            for link in self._chains[id(vertex.object)].links
-            if is_library(link.frame)
-            for value in variables(link.frame, "timeout", "timeout_handle")
-        )
-
-
-def _greatest_blocked(vertices: set[Vertex]) -> set[Vertex]:
-    """The largest set of which each member waits for members in the way that its kind demands."""
-    blocked = set(vertices)
-    waiters: dict[Vertex, list[Vertex]] = {}
-    for vertex in vertices:
-        for target in vertex.targets:
-            waiters.setdefault(target, []).append(vertex)
-    to_check = list(vertices)
-    while to_check:
-        vertex = to_check.pop()
-        if vertex not in blocked:
-            continue
-        hit = [target in blocked for target in vertex.targets]
-        if not (any(hit) if vertex.every else bool(hit) and all(hit)):
-            blocked.discard(vertex)
-            to_check += waiters.get(vertex, ())
-    return blocked
-
-
-def _closure(start: Iterable[Vertex], follows: dict[Vertex, list[Vertex]]) -> set[Vertex]:
-    """The vertices themselves, and all that can be reached from them."""
-    found: set[Vertex] = set()
-    todo = [*start]
-    while todo:
-        vertex = todo.pop()
-        if vertex not in found:
-            found.add(vertex)
-            todo += follows.get(vertex, ())
-    return found
-
-
-def _joined(vertex: Vertex) -> Iterator[Vertex]:
-    """The tasks that a cancellation of a waiter for `vertex` reaches."""
-    if vertex.kind == "task":
-        yield vertex
-    elif vertex.kind == "join" and not vertex.shield:
-        for target in vertex.targets:
-            yield from _joined(target)
+        # Library calls that keep a timer of their own: aioconc's maps and executors, wait_for.
+        for link in self._chains[id(vertex.object)].links:
+            if is_library(link.frame):
+                own = getattr(first_argument(link.frame), "_timeout", None)
+                if any(each is not None for each in (own, *variables(link.frame, *_TIMERS))):
+                    return True
+        return False
 
 
 def _primitive_of(block: Any) -> Any:
@@ -455,26 +369,15 @@ def _children_of(block: Any) -> Iterator[Any]:
             tasks = getattr(group, name, None)
             if isinstance(tasks, (set, list, tuple)):
                 yield from tuple(tasks)
-    window = getattr(getattr(block, "_stream", None), "_window", None)  # a MapRun
-    if hasattr(window, "_running"):
-        yield from window._running()
+    stream: Any = getattr(block, "_stream", None)  # a MapRun
+    running: Any = getattr(getattr(stream, "_window", None), "_running", None)
+    if running is not None:
+        yield from running()
 
 
 def _acts_on(callback: Any) -> Any:
     """The object that a timer's callback is a method of."""
     return getattr(getattr(callback, "func", callback), "__self__", None)
-
-
-def _deadline_ahead(block: Any) -> bool:
-    """Whether leaving this block is only a matter of time."""
-    if isinstance(block, asyncio.Timeout):
-        return block.when() is not None and not block.expired()
-    # aioconc's and anyio's groups keep their scope; async_timeout has a deadline of its own.
-    for scope in (block, getattr(block, "_scope", None), getattr(block, "cancel_scope", None)):
-        deadline = getattr(scope, "deadline", None)
-        if isinstance(deadline, (int, float)) and deadline != math.inf:
-            return not getattr(scope, "cancel_called", False)
-    return False
 
 
 def _callbacks(future: Any) -> list[Any]:
@@ -497,170 +400,3 @@ def _gathers_exceptions(outer: Any, children: Iterable[Any]) -> bool:
                 if _cell(callback, "outer") is outer:
                     return _cell(callback, "return_exceptions") is True
     return False
-
-
-# ---------------------------------------------------------------------- the library's frames
-
-
-def _lock(waits: Waits, link: Link) -> Vertex:
-    return waits.lock(first_argument(link.frame))
-
-
-def _semaphore(waits: Waits, link: Link) -> Vertex:
-    return waits.semaphore(first_argument(link.frame))
-
-
-def _plain(detail: str) -> Callable[[Waits, Link], Vertex]:
-    """A resource that anybody may set."""
-
-    def read(waits: Waits, link: Link) -> Vertex:
-        return waits.resource(first_argument(link.frame), None, detail)
-
-    return read
-
-
-def _sleep(waits: Waits, link: Link) -> Vertex:
-    vertex = waits.resource(link.awaitable, "sleep")
-    timer = variables(link.frame, "h")[0]
-    if isinstance(timer, asyncio.TimerHandle):
-        vertex.detail = f"until loop time {timer.when():.6g}"
-    vertex.limited = True
-    return vertex
-
-
-def _group(waits: Waits, link: Link) -> Vertex:
-    # A child that fails makes the group cancel the others, so any of them may end it; once the
-    # group is shutting down it needs every one.
-    group = first_argument(link.frame)
-    children = (*group._tasks, *getattr(group, "_background", ()))
-    scope = getattr(group, "cancel_scope", None)  # anyio's
-    stopping = getattr(group, "_aborting", False) or getattr(scope, "cancel_called", False)
-    return waits.join(
-        link.awaitable, "TaskGroup", children, every=stopping, limited=_deadline_ahead(group)
-    )
-
-
-def _spawn(waits: Waits, link: Link) -> Vertex:
-    group = first_argument(link.frame)
-    return waits.join(link.awaitable, "a slot of TaskGroup", group._tasks, every=False, shield=True)
-
-
-def _wait(waits: Waits, link: Link) -> Vertex:
-    futures, handle, when = variables(link.frame, "fs", "timeout_handle", "return_when")
-    return waits.join(
-        link.awaitable,
-        "asyncio.wait",
-        futures,
-        every=when == asyncio.ALL_COMPLETED,
-        limited=handle is not None,
-    )
-
-
-def _one_future(title: str, *, shield: bool = False) -> Callable[[Waits, Link], Vertex | None]:
-    """A wait for a future that the frame calls `fut` or `future`."""
-
-    def read(waits: Waits, link: Link) -> Vertex | None:
-        fut, future, handle = variables(link.frame, "fut", "future", "timeout_handle")
-        future = fut if future is None else future
-        if not asyncio.isfuture(future):
-            return None
-        return waits.join(
-            link.awaitable, title, [future], every=True, limited=handle is not None, shield=shield
-        )
-
-    return read
-
-
-def _join(waits: Waits, link: Link) -> Vertex:
-    # It waits for one after the other, but one that ends may make the owner cancel the rest.
-    futures = variables(link.frame, "futures")[0]
-    return waits.join(link.awaitable, "join", futures, every=False)
-
-
-def _window(waits: Waits, link: Link) -> Vertex | None:
-    window = first_argument(link.frame)
-    window = getattr(window, "_window", window)
-    return waits.join(link.awaitable, "map", window._running(), every=False)
-
-
-def _supervisor(waits: Waits, link: Link) -> Vertex:
-    children = first_argument(link.frame)._children
-    tasks = [child._task for child in children if child._task is not None]
-    return waits.join(link.awaitable, "Supervisor", tasks, every=False)
-
-
-def _completed(waits: Waits, link: Link) -> Vertex | None:
-    owner = first_argument(link.frame)  # since 3.13
-    if owner is None:
-        return waits.resource(link.awaitable, "as_completed")
-    limited = owner._timeout_handle is not None
-    return waits.join(link.awaitable, "as_completed", owner._todo, every=False, limited=limited)
-
-
-def _anyio_lock(waits: Waits, link: Link) -> Vertex:
-    lock = first_argument(link.frame)
-    vertex = waits.resource(lock)
-    owner = waits.tasks.get(id(lock._owner_task))
-    if owner is not None:
-        vertex.targets = [owner]
-        vertex.certain = True
-    return vertex
-
-
-def _anyio_limiter(waits: Waits, link: Link) -> Vertex:
-    limiter = first_argument(link.frame)
-    vertex = waits.resource(limiter, None, f"{limiter.available_tokens} free")
-    if not vertex.targets and limiter.available_tokens <= 0:
-        borrowers = tuple(limiter._borrowers)
-        vertex.targets = [waits.tasks[id(each)] for each in borrowers if id(each) in waits.tasks]
-        vertex.certain = len(vertex.targets) == len(borrowers)
-        vertex.claims = dict.fromkeys(vertex.targets, 1)
-    return vertex
-
-
-# Modules whose objects do not follow `HasOwners`: not asked, for speed.
-_OWNERLESS = ("asyncio.", "aioconc.testing.")
-
-_Reader = Callable[[Waits, Link], Vertex | None]
-_ANYIO = "anyio._backends._asyncio"
-
-# The frame that awaits the future itself.
-_INNERMOST: dict[tuple[str, str], _Reader] = {
-    ("asyncio.locks", "Lock.acquire"): _lock,
-    ("asyncio.locks", "Semaphore.acquire"): _semaphore,
-    ("asyncio.locks", "Event.wait"): _plain("to be set"),
-    ("asyncio.locks", "Condition.wait"): _plain("to be notified"),
-    ("asyncio.queues", "Queue.get"): _plain("get: it is empty"),
-    ("asyncio.queues", "Queue.put"): _plain("put: it is full"),
-    ("asyncio.tasks", "sleep"): _sleep,
-    ("asyncio.tasks", "_wait"): _wait,
-    ("asyncio.tasks", "wait_for"): _one_future("wait_for"),
-    ("asyncio.tasks", "_cancel_and_wait"): _one_future("wait_for"),
-    ("asyncio.taskgroups", "TaskGroup.__aexit__"): _group,
-    ("aioconc.tasks._join", "wait_done"): _one_future("join", shield=True),
-    ("aioconc.tasks._group", "TaskGroup._join_children"): _group,
-    ("aioconc.tasks._group", "TaskGroup.spawn"): _spawn,
-    ("aioconc.tasks._supervisor", "Supervisor._supervise"): _supervisor,
-    ("aioconc.flow._sinks", "Stream._wait"): _window,
-    (_ANYIO, "TaskGroup.__aexit__"): _group,
-    (_ANYIO, "Lock.acquire"): _anyio_lock,
-}
-
-# These tell which resource it is, whatever waits around them: `Condition.wait` that re-acquires,
-# `Barrier.wait` that enters.
-_FINAL = {
-    ("asyncio.locks", "Lock.acquire"),
-    ("asyncio.locks", "Semaphore.acquire"),
-    (_ANYIO, "Lock.acquire"),
-}
-
-# A frame around it that knows better.
-_AROUND: dict[tuple[str, str], _Reader] = {
-    ("asyncio.queues", "Queue.join"): _plain("join: it has unfinished items"),
-    ("asyncio.locks", "Barrier.wait"): _plain("for the others to come"),
-    ("asyncio.tasks", "as_completed.<locals>._wait_for_one"): _completed,
-    ("asyncio.tasks", "_AsCompletedIterator._wait_for_one"): _completed,
-    ("aioconc.tasks._join", "join"): _join,
-    ("aioconc.flow._window", "Window.finish"): _window,
-    (_ANYIO, "CapacityLimiter.acquire_on_behalf_of"): _anyio_limiter,
-}
