@@ -16,7 +16,7 @@ from aioconc._internal._check import check_choice, check_count
 from aioconc.errors import ScheduleFailure
 from aioconc.testing._loop import check_schedules_work
 from aioconc.testing._owners import record_owners
-from aioconc.testing._ready import Reorder
+from aioconc.testing._policies import Reorder
 from aioconc.testing._schedule import Schedule
 from aioconc.testing._shrink import shrink
 from aioconc.testing._simulate import Run, check_program, error_of_report, simulate

@@ -19,8 +19,8 @@ from aioconc._internal._check import check_choice, check_count, check_seconds
 from aioconc.testing._idle import Idle
 from aioconc.testing._outside import Outside
 from aioconc.testing._owners import record_owners
-from aioconc.testing._policies import Policy, policy_of
-from aioconc.testing._ready import ReadyQueue, Reorder, is_step
+from aioconc.testing._policies import Policy, Reorder, is_step, policy_of
+from aioconc.testing._ready import ReadyQueue
 from aioconc.testing._schedule import Schedule
 from aioconc.testing._selector import Events, LazySelector
 from aioconc.testing._stock import StockLoop
@@ -239,7 +239,7 @@ def loop_factory(
 
     def new_loop() -> SimulationLoop:
         return RecordingLoop(
-            None if schedule is None else policy_of(schedule),
+            None if schedule is None else policy_of(schedule, reorder),
             reorder=reorder,
             max_steps=max_steps,
             start=start,

@@ -5,13 +5,20 @@ arrival; 0 is what asyncio would run. It sees task steps only: a plain callback 
 too, always the last one, and has no task. What is a candidate at all is decided in `_ready`.
 """
 
+import asyncio
 import heapq
+import math
 import random
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from types import BuiltinMethodType, MethodType
+from typing import Any, Final, Literal, Protocol
 
 from aioconc.testing._schedule import Schedule
+
+# What a schedule may reorder; the rules are in `_ready`.
+Reorder = Literal["tasks", "external"]
 
 # A candidate that was passed over so often runs next, whatever the policy says: else a task that
 # polls starves the one that it polls for, and the schedule shows what no fair loop would do.
@@ -21,25 +28,55 @@ FAIRNESS: Final = 200
 # Most demotions in a schedule of random priorities, and the steps among which they are drawn.
 PCT_DEMOTIONS: Final = 2
 PCT_HORIZON: Final = 200
+# Names of the methods through which a task written in Python goes on. `Task.cancel` is bound to a
+# task as well, and is a plain callback.
+_WAKE_UPS: Final = frozenset({"__step", "__wakeup"})
 
-Steps = deque[Any]  # handles of task steps, in order of arrival
+# The type of a task's step that waits for nothing; known once one was seen.
+STEPS: Final[set[type]] = set()
+
+
+Ready = deque[Any]  # handles, in order of arrival
 
 
 class Policy(Protocol):
-    """Answers at each choice point."""
+    """Answers at each choice point.
 
-    def choose(self, point: int, steps: Steps, count: int) -> int:
-        """The candidate that runs.
+    Attributes:
+        begins: first choice point at which it may leave the usual order; not asked before.
+    """
+
+    begins: float
+
+    def choose(self, point: int, ready: Ready, steps: int, count: int) -> int:
+        """The place of the candidate that runs.
 
         Args:
             point: number of this choice point, from 0.
-            steps: the task steps among the candidates; never empty.
-            count: number of candidates, >= 2; one more than `steps` if a plain callback is one.
+            ready: its first `count` handles are the candidates.
+            steps: how many of them are task steps, or arrivals from outside; >= 1, they come first.
+            count: >= 2; one more than `steps` if a plain callback is a candidate.
         """
         ...
 
 
-def policy_of(schedule: Schedule) -> Policy:
+def is_step(handle: Any) -> bool:
+    """Whether `handle` runs a task, rather than a plain callback."""
+    callback = handle._callback
+    kind = type(callback)
+    if kind in STEPS:
+        return True
+    if kind is BuiltinMethodType:
+        return callback.__name__ == "task_wakeup"  # type: ignore[no-any-return]
+    if kind is MethodType:
+        return callback.__name__ in _WAKE_UPS and isinstance(callback.__self__, asyncio.Future)
+    if kind.__name__ == "TaskStepMethWrapper":
+        STEPS.add(kind)
+        return True
+    return False
+
+
+def policy_of(schedule: Schedule, reorder: Reorder = "tasks") -> Policy:
     """The policy that makes a run follow `schedule`."""
     if schedule.picks:
         return Picks(schedule.picks)
@@ -47,6 +84,8 @@ def policy_of(schedule: Schedule) -> Policy:
         return Random(schedule.random)
     if schedule.pct is not None:
         return Priorities(schedule.pct)
+    if reorder == "external":
+        return LateArrivals(schedule.demotions)
     return Demotions(schedule.demotions)
 
 
@@ -59,39 +98,57 @@ class Demotions:
     """The usual order, but for tasks that fall behind at the given points."""
 
     def __init__(self, points: Sequence[int]) -> None:
+        self.begins = min(points, default=math.inf)
         self._points = frozenset(points)
         # Task -> how far down: the one demoted last is the very last.
         self._demoted: dict[Any, int] = {}
 
-    def choose(self, point: int, steps: Steps, count: int) -> int:
+    def choose(self, point: int, ready: Ready, steps: int, count: int) -> int:
         demoted = self._demoted
-        if not demoted and point not in self._points:
-            return 0
-        rank = self._first(steps)
-        if point in self._points and rank < len(steps):
-            demoted[task_of(steps[rank])] = len(demoted)
-            rank = self._first(steps)
+        demotes = point in self._points
+        rank = 0
+        while rank < steps:
+            task = ready[rank]._callback.__self__
+            if task not in demoted:
+                if not demotes:
+                    return rank
+                demotes = False
+                demoted[task] = len(demoted)
+            rank += 1
         if rank < count:
-            return rank
+            return rank  # the plain callback
         # Demoted ones only: the one that is least far down.
-        return min(range(len(steps)), key=lambda each: demoted[task_of(steps[each])])
+        return min(range(steps), key=lambda each: demoted[ready[each]._callback.__self__])
 
-    def _first(self, steps: Steps) -> int:
-        """Place of the first step that was not demoted; the plain callback comes after them."""
-        demoted = self._demoted
-        for rank, handle in enumerate(steps):
-            if task_of(handle) not in demoted:
-                return rank
-        return len(steps)
+
+class LateArrivals:
+    """Demotions where arrivals from outside are reordered: each is there only once."""
+
+    def __init__(self, points: Sequence[int]) -> None:
+        self.begins = min(points, default=math.inf)
+        self._points = frozenset(points)
+        # Those that are late, the one to come last at the end. Not a dict: timers for the same
+        # moment may be equal.
+        self._demoted: list[Any] = []
+
+    def choose(self, point: int, ready: Ready, steps: int, count: int) -> int:
+        late = {id(each): place for place, each in enumerate(self._demoted)}
+        ranks = sorted(range(count), key=lambda each: late.get(id(ready[each]), -1))
+        first = ready[ranks[0]]
+        if point not in self._points or id(first) in late:
+            return ranks[0]
+        self._demoted.append(first)
+        return ranks[1]
 
 
 class Picks:
     """The usual order, but for the given candidates at the given points."""
 
     def __init__(self, picks: Sequence[tuple[int, int]]) -> None:
+        self.begins = min((point for point, _ in picks), default=math.inf)
         self._picks = dict(picks)
 
-    def choose(self, point: int, steps: Steps, count: int) -> int:
+    def choose(self, point: int, ready: Ready, steps: int, count: int) -> int:
         # Taken from another run, or shrunk: there may be fewer candidates here.
         return self._picks.get(point, 0) % count
 
@@ -99,11 +156,17 @@ class Picks:
 class Random:
     """Any candidate, each as likely."""
 
+    begins = 0.0
+
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed).random
 
-    def choose(self, point: int, steps: Steps, count: int) -> int:
+    def choose(self, point: int, ready: Ready, steps: int, count: int) -> int:
         return int(self._random() * count)
+
+
+# Priority, lowest number first; order of arrival, so that no two are equal; the task.
+_Ranked = tuple[float, int, Any]
 
 
 class Priorities:
@@ -113,55 +176,76 @@ class Priorities:
     orders that a uniform draw at every step all but never does.
     """
 
+    begins = 0.0
+
     def __init__(self, seed: int) -> None:
         draw = self._random = random.Random(seed)
         self._changes = {draw.randrange(PCT_HORIZON) for _ in range(PCT_DEMOTIONS)}
         self._plain = draw.random()
         self._priorities: dict[Any, float] = {}
         self._lowest = 0.0
-        # Steps seen -> their handles by priority; those that have run are thrown out when met.
-        self._heap: list[tuple[float, int, Any]] = []
-        self._known: set[Any] = set()
-        self._count = 0
+        # Numbers, by arrival, of the steps at the front of the queue that are known here.
+        self._numbers: deque[int] = deque()
+        self._last = 0
+        # The best of those if it is known, and the others; but for the ones in `_gone`.
+        self._best: _Ranked | None = None
+        self._others: list[_Ranked] = []
+        self._gone: set[int] = set()
 
-    def choose(self, point: int, steps: Steps, count: int) -> int:
-        best = self._best(steps)
+    def choose(self, point: int, ready: Ready, steps: int, count: int) -> int:
+        numbers = self._numbers
+        if len(numbers) < steps:
+            self._add(ready, steps)
+        best = self._best
+        if best is None:
+            best = self._best = self._next()
         if point in self._changes:
+            _, number, task = best
             self._lowest -= 1.0
-            self._priorities[task_of(best)] = self._lowest
-            self._rebuild(steps)
-            best = self._best(steps)
-        if count > len(steps) and self._plain > self._priorities[task_of(best)]:
-            return len(steps)
-        return steps.index(best)
+            self._priorities[task] = self._lowest
+            heapq.heappush(self._others, (-self._lowest, number, task))
+            best = self._best = self._next()
+        if count > steps and self._plain > -best[0]:
+            return steps
+        number = best[1]
+        # As a rule it is the task that ran just now, and its step has come in last.
+        return steps - 1 if number == numbers[-1] else bisect_left(numbers, number)
 
-    def _best(self, steps: Steps) -> Any:
-        # New steps are at the end: look from there until a known one comes.
-        known = self._known
-        for handle in reversed(steps):
-            if handle in known:
-                break
-            self._add(handle)
-        heap = self._heap
-        while heap[0][2] not in known:
-            heapq.heappop(heap)
-        return heap[0][2]
+    def _add(self, ready: Ready, steps: int) -> None:
+        numbers, best = self._numbers, self._best
+        for place in range(len(numbers), steps):
+            task = task_of(ready[place])
+            priority = self._priorities.get(task)
+            if priority is None:
+                priority = self._priorities[task] = self._random.random()
+            self._last = number = self._last + 1
+            numbers.append(number)
+            new = (-priority, number, task)
+            others = self._others
+            if best is None:
+                if not others or new < others[0]:
+                    best = new
+                    continue
+            elif new < best:
+                best, new = new, best
+            heapq.heappush(others, new)
+        self._best = best
 
-    def _add(self, handle: Any) -> None:
-        task = task_of(handle)
-        priority = self._priorities.get(task)
-        if priority is None:
-            priority = self._priorities[task] = self._random.random()
-        self._count += 1
-        heapq.heappush(self._heap, (-priority, self._count, handle))
-        self._known.add(handle)
+    def _next(self) -> "_Ranked":
+        best = heapq.heappop(self._others)
+        while best[1] in self._gone:
+            self._gone.remove(best[1])
+            best = heapq.heappop(self._others)
+        return best
 
-    def _rebuild(self, steps: Steps) -> None:
-        self._heap.clear()
-        self._known.clear()
-        for handle in steps:
-            self._add(handle)
-
-    def ran(self, handle: Any) -> None:
-        """This step was taken, by whatever rule."""
-        self._known.discard(handle)
+    def ran(self, rank: int) -> None:
+        """The step at this place was taken, by whatever rule."""
+        numbers = self._numbers
+        if rank >= len(numbers):
+            return  # it was the only candidate, and nothing was asked
+        number = numbers[rank]
+        del numbers[rank]
+        if self._best is not None and self._best[1] == number:
+            self._best = None
+        else:
+            self._gone.add(number)

@@ -8,37 +8,19 @@ is timers for the same moment and calls from threads; tasks keep their order.
 """
 
 import asyncio
+import math
 from collections import deque
-from types import BuiltinMethodType, MethodType
-from typing import Any, Final, Literal
+from collections.abc import Callable, Collection
+from typing import Any
 
-from aioconc.testing._policies import FAIRNESS, Policy, Priorities
-
-Reorder = Literal["tasks", "external"]
+from aioconc.testing._policies import FAIRNESS, STEPS, Policy, Priorities, Reorder, is_step
 
 # Called for every step, where `super()` would cost more than the rest.
 _pop = deque.popleft
-_length = deque.__len__
-
-# Names of the methods through which a task written in Python goes on. `Task.cancel` is bound to a
-# task as well, and is a plain callback.
-_WAKE_UPS: Final = frozenset({"__step", "__wakeup"})
 
 
-def is_step(handle: Any) -> bool:
-    """Whether `handle` runs a task, rather than a plain callback."""
-    callback = handle._callback
-    kind = type(callback)
-    if kind is BuiltinMethodType:
-        return callback.__name__ == "task_wakeup"  # type: ignore[no-any-return]
-    if kind is MethodType:
-        return callback.__name__ in _WAKE_UPS and isinstance(callback.__self__, asyncio.Future)
-    return kind.__name__ == "TaskStepMethWrapper"
-
-
-# Rule 1: `_steps` holds the candidates in order of arrival, and all of them arrived before what is
-#         in the deque itself, whose first element is the candidate after them.
-# Rule 2: `_steps` is filled when a choice is due, not on arrival: `append` stays the deque's own.
+# Rule: the first `_steps` handles are known to be candidates. They are counted when a choice is
+#       due, not on arrival: `append` and `len` stay the deque's own.
 class ReadyQueue(deque[Any]):
     """What is ready to run, handed out by `policy`.
 
@@ -48,97 +30,109 @@ class ReadyQueue(deque[Any]):
         from_threads: handles that came from other threads, for `reorder="external"`.
     """
 
+    __slots__ = (
+        "_begins",
+        "_choose",
+        "_from_threads",
+        "_joins",
+        "_kinds",
+        "_next_runs",
+        "_passed_over",
+        "_ran",
+        "_steps",
+        "deviations",
+        "points",
+    )
+
     def __init__(
         self, policy: Policy, reorder: Reorder = "tasks", from_threads: Any = frozenset()
     ) -> None:
         super().__init__()
         self._choose = policy.choose
         self._ran = policy.ran if isinstance(policy, Priorities) else None
-        self._external = reorder == "external"
-        self._from_threads = from_threads
-        self._steps: deque[Any] = deque()
+        # No question is asked before this choice point.
+        self._begins = policy.begins
+        # What is a candidate: by the type of its callback, or by asking.
+        self._kinds: Collection[type] = STEPS
+        self._joins = is_step
+        # Whether the first that is none is a candidate, too.
+        self._next_runs = 1
+        if reorder == "external":
+            self._from_threads = from_threads
+            self._begins = 0
+            self._kinds = ()
+            self._joins = self._comes_with_first
+            self._next_runs = 0
+        self._steps = 0
         self._passed_over = 0
         # Choice points so far.
         self.points = 0
-        # Where this run left the usual order: as `Schedule.picks`, so that it can be replayed.
-        self.deviations: list[tuple[int, int]] = []
-
-    def __len__(self) -> int:
-        return _length(self) + len(self._steps)
-
-    def __bool__(self) -> bool:
-        return len(self) > 0
+        # Where this run left the usual order, choice point -> rank: as `Schedule.picks`, so that it
+        # can be replayed.
+        self.deviations: dict[int, int] = {}
 
     def clear(self) -> None:
         """Drop everything, as a loop does that is closed."""
         super().clear()
-        self._steps.clear()
+        self._steps = 0
 
+    # In one piece: it runs for every step of a program, and a call costs a tenth of a whole step.
     def popleft(self) -> Any:
         """The handle that runs next."""
+        point = self.points
+        if point < self._begins:
+            # A step with anything behind it is a choice, made in the usual way.
+            handle = _pop(self)
+            if self and (type(handle._callback) in STEPS or is_step(handle)):
+                self.points = point + 1
+            return handle
         steps = self._steps
-        behind = _length(self)
-        if self._external:
-            self._take_in_external()
-            behind = 0 if steps else behind
-        else:
-            while behind and is_step(self[0]):
-                steps.append(_pop(self))
-                behind -= 1
-        if not steps:
-            return _pop(self)
-        count = len(steps) + (behind > 0)
-        if count == 1:
-            self._passed_over = 0
-            handle = steps.popleft()
-        else:
-            point = self.points
+        length = len(self)
+        while steps < length:
+            handle = self[steps]
+            if type(handle._callback) not in self._kinds and not self._joins(handle):
+                break
+            steps += 1
+        count = steps if steps == length else steps + self._next_runs
+        rank = 0
+        if steps and count > 1:
             self.points = point + 1
-            rank = self._choose(point, steps, count)
-            if rank == 0:
-                self._passed_over = 0
-                handle = steps.popleft()
-            else:
-                self._passed_over += 1
-                if self._passed_over > FAIRNESS:
-                    self._passed_over = rank = 0
-                else:
-                    self.deviations.append((point, rank))
-                if rank == len(steps):
-                    return _pop(self)
-                handle = steps[rank]
-                del steps[rank]
-        if self._ran is not None:
-            self._ran(handle)
+            rank = self._choose(point, self, steps, count)
+        if rank and self._passed_over < FAIRNESS:
+            self._passed_over += 1
+            self.deviations[point] = rank
+            handle = self[rank]
+            del self[rank]
+        else:
+            # The policy's choice, or it is overruled.
+            self._passed_over = rank = 0
+            handle = _pop(self)
+        if rank < steps:
+            steps -= 1
+            if self._ran is not None:
+                self._ran(rank)
+        self._steps = steps
         return handle
+
+    def _comes_with_first(self, handle: Any) -> bool:
+        """Whether `handle` comes from outside and has no order among the candidates before it."""
+        first = self[0]
+        if isinstance(handle, asyncio.TimerHandle):
+            return isinstance(first, asyncio.TimerHandle) and first.when() == handle.when()
+        return handle in self._from_threads and (first is handle or first in self._from_threads)
 
     def usual_order_from_here(self) -> None:
         """Leave nothing to choice any more, for tidying up after a run."""
-        self.extendleft(reversed(self._steps))
-        self._steps.clear()
-        self._external = True
-        self._from_threads = frozenset()
-        self._choose = _first
+        self._begins = math.inf
 
-    def _take_in_external(self) -> None:
-        """Candidates: the first run of arrivals from outside that have no order among them."""
-        steps = self._steps
-        while _length(self):
-            handle = self[0]
-            if steps and not self._same_moment(steps[0], handle):
-                return
-            if not steps and not self._is_external(handle):
-                return
-            steps.append(_pop(self))
+    def watch_choices(self, tell: Callable[[Any, bool], object]) -> None:
+        """Call `tell(handle, overtakes)` at each choice point from now on, before it runs."""
+        choose = self._choose
 
-    def _is_external(self, handle: Any) -> bool:
-        return isinstance(handle, asyncio.TimerHandle) or handle in self._from_threads
+        def choose_and_tell(point: int, ready: deque[Any], steps: int, count: int) -> int:
+            rank = choose(point, ready, steps, count)
+            tell(ready[rank], rank > 0)
+            return rank
 
-    def _same_moment(self, one: Any, other: Any) -> bool:
-        if isinstance(one, asyncio.TimerHandle):
-            return isinstance(other, asyncio.TimerHandle) and one.when() == other.when()
-        return other in self._from_threads
-
-
-def _first(point: int, steps: deque[Any], count: int) -> int:
-    return 0
+        self._choose = choose_and_tell
+        self._begins = 0

@@ -9,8 +9,7 @@ from typing import Any, TypeVar
 
 from aioconc.errors import DeadlockError, LivelockError, StuckError
 from aioconc.testing._loop import SimulationLoop
-from aioconc.testing._policies import policy_of
-from aioconc.testing._ready import Reorder
+from aioconc.testing._policies import Reorder, policy_of
 from aioconc.testing._schedule import Schedule
 
 T = TypeVar("T")
@@ -50,7 +49,7 @@ def simulate(
     run = Run(schedule)
     told: list[dict[str, Any]] = []
     over = False
-    loop = SimulationLoop(policy_of(schedule), reorder=reorder, max_steps=max_steps)
+    loop = SimulationLoop(policy_of(schedule, reorder), reorder=reorder, max_steps=max_steps)
     choices = loop.choices
     assert choices is not None
     try:
@@ -64,7 +63,7 @@ def simulate(
         except (Exception, asyncio.CancelledError) as error:
             run.error = error
         run.points = choices.points
-        run.deviations = tuple(choices.deviations)
+        run.deviations = tuple(choices.deviations.items())
         try:
             tidy_up(loop)
         except (DeadlockError, LivelockError, StuckError) as error:

@@ -5,12 +5,11 @@ Recorded only for the run that is shown, since it costs more than the run itself
 
 import asyncio
 import linecache
-from collections import deque
 from itertools import groupby
 from typing import Any, Final
 
 from aioconc.testing._loop import SimulationLoop
-from aioconc.testing._policies import task_of
+from aioconc.testing._policies import is_step
 
 # Steps that are shown on either side of a deviation.
 _AROUND: Final = 3
@@ -29,17 +28,10 @@ class Trace:
         """Begin to listen."""
         choices = loop.choices
         assert choices is not None
-        choose = choices._choose
+        choices.watch_choices(self._note)
 
-        def choose_and_tell(point: int, steps: deque[Any], count: int) -> int:
-            rank = choose(point, steps, count)
-            if rank < len(steps):
-                self._lines.append((self._describe(steps[rank]), rank > 0))
-            else:
-                self._lines.append(("a plain callback", True))
-            return rank
-
-        choices._choose = choose_and_tell
+    def _note(self, handle: Any, overtakes: bool) -> None:
+        self._lines.append((self._describe(handle), overtakes))
 
     def __str__(self) -> str:
         # Steps that follow one another and look the same are one line.
@@ -65,9 +57,11 @@ class Trace:
         return "\n".join(shown)
 
     def _describe(self, handle: Any) -> str:
-        task = task_of(handle)
-        if not isinstance(task, asyncio.Task):
-            return "a timer or a call from a thread"
+        callback = handle._callback
+        if not is_step(handle):
+            kind = "a timer" if isinstance(handle, asyncio.TimerHandle) else "a plain callback"
+            return f"{kind}: {getattr(callback, '__qualname__', callback)}"
+        task = callback.__self__
         name = self._names.get(task)
         if name is None:
             name = self._names[task] = _name(task, len(self._names))
