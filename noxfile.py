@@ -158,12 +158,12 @@ def demo(session: nox.Session) -> None:
         session.run("python", "-m", "aioconc", "demo", *session.posargs)
 
 
-@nox.session
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Benchmarks, on demand: `nox -s bench -- benchmarks/bench_import.py`."""
+    """Benchmarks, on demand: `nox -s bench -- benchmarks/bench_import.py --quick`."""
     session.install("-e", ".[all]", *group("bench"), *group("test"))
-    scripts = session.posargs or sorted(
-        each.relative_to(HERE).as_posix() for each in HERE.glob("benchmarks/bench_*.py")
-    )
-    for script in scripts:
-        session.run("python", script)
+    scripts = [each for each in session.posargs if each.endswith(".py")]
+    options = [each for each in session.posargs if each not in scripts]
+    every = sorted(HERE.glob("benchmarks/bench_*.py"))
+    for script in scripts or [each.relative_to(HERE).as_posix() for each in every]:
+        session.run("python", script, *options)
