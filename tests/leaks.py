@@ -24,32 +24,31 @@ PATIENCE = 3.0
 _FDS = Path("/proc/self/fd")
 
 
-def stock_pids() -> set[int]:
-    """Processes that serve the whole interpreter and stay until it exits, by design.
+# Processes that serve the whole interpreter and stay until it exits, by design: they start with the
+# first use of `multiprocessing`, and cannot be ended through its interface. Of each: the module, its
+# one object, and where that keeps the process id and the descriptor that holds the process.
+_STOCK = (
+    ("multiprocessing.resource_tracker", "_resource_tracker", "_pid", "_fd"),
+    ("multiprocessing.forkserver", "_forkserver", "_forkserver_pid", "_forkserver_alive_fd"),
+)
 
-    The resource tracker and the fork server of `multiprocessing` start with its first use and
-    cannot be ended through its interface.
-    """
-    pids: set[int | None] = set()
-    tracker = sys.modules.get("multiprocessing.resource_tracker")
-    if tracker is not None:
-        pids.add(getattr(tracker._resource_tracker, "_pid", None))
-    forkserver = sys.modules.get("multiprocessing.forkserver")
-    if forkserver is not None:
-        pids.add(getattr(forkserver._forkserver, "_forkserver_pid", None))
-    return {pid for pid in pids if pid is not None}
+
+def _stock() -> Iterator[tuple[int | None, int | None]]:
+    """The process id and the descriptor of each that has been loaded; None until it has started."""
+    for module, name, pid, fd in _STOCK:
+        if module in sys.modules:
+            owner = getattr(sys.modules[module], name)
+            yield getattr(owner, pid, None), getattr(owner, fd, None)
+
+
+def stock_pids() -> set[int]:
+    """The processes that stay by design."""
+    return {pid for pid, _ in _stock() if pid is not None}
 
 
 def stock_fds() -> set[int]:
     """The descriptors that hold the processes of `stock_pids`, one each."""
-    fds: set[int | None] = set()
-    tracker = sys.modules.get("multiprocessing.resource_tracker")
-    if tracker is not None:
-        fds.add(getattr(tracker._resource_tracker, "_fd", None))
-    forkserver = sys.modules.get("multiprocessing.forkserver")
-    if forkserver is not None:
-        fds.add(getattr(forkserver._forkserver, "_forkserver_alive_fd", None))
-    return {fd for fd in fds if fd is not None}
+    return {fd for _, fd in _stock() if fd is not None}
 
 
 @dataclass(frozen=True)

@@ -115,6 +115,20 @@ def test_clean_test_passes(tmp_path: Path) -> None:
     assert "2 passed" in text, text
 
 
+def test_what_multiprocessing_keeps_is_no_leak(tmp_path: Path) -> None:
+    """Its fork server and its resource tracker stay until the interpreter exits."""
+    text = outcome(
+        tmp_path,
+        "def test():\n"
+        "    import multiprocessing\n"
+        "    process = multiprocessing.get_context('forkserver').Process(target=print)\n"
+        "    process.start()\n"
+        "    process.join()\n"
+        "    process.close()",
+    )
+    assert "1 passed" in text, text
+
+
 def test_what_must_stay_is_named_with_a_reason(tmp_path: Path) -> None:
     """`may_leave` lets a kind of thing stay, and demands a reason."""
     code = "def test(): global F; F = open('/dev/null'); gc.collect()"
