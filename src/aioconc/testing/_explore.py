@@ -148,7 +148,7 @@ class _Search:
 
     def run_all(self) -> Exploration:
         usual = self._run(Schedule())
-        self._exhausted = 0
+        self._exhausted = 0 if usual.points else self._bound
         if usual.points:
             self._demote(usual)
             self._draw()
@@ -238,6 +238,7 @@ class _Search:
         self._runs += 1
         if run.error is not None:
             self._fail(run, shrinks=shrinks)
+        self._raise_late_report()
         self._orders.add(run.deviations)
         return run
 
@@ -273,10 +274,13 @@ class _Search:
     ) -> NoReturn:
         name = getattr(self._fn, "__qualname__", repr(self._fn))
         if replays:
+            # A late report has no trace, and came who knows how many runs later.
+            notes = [] if trace is None else [f"run {self._runs}"]
+            if found != smallest:
+                notes.append(f"found as {found}")
             lines = [f"{name} fails under schedule {smallest}"]
-            lines[0] += f" (run {self._runs}" + (
-                ")" if found == smallest else f", found as {found})"
-            )
+            if notes:
+                lines[0] += f" ({', '.join(notes)})"
         else:
             lines = [f"{name} failed under schedule {found}, but not when it was run again:"]
             lines.append("it depends on more than its order (sets of objects, threads, real time)")

@@ -69,7 +69,7 @@ def is_step(handle: Any) -> bool:
     if kind is BuiltinMethodType:
         return callback.__name__ == "task_wakeup"  # type: ignore[no-any-return]
     if kind is MethodType:
-        return callback.__name__ in _WAKE_UPS and isinstance(callback.__self__, asyncio.Future)
+        return callback.__name__ in _WAKE_UPS and asyncio.isfuture(callback.__self__)
     if kind.__name__ == "TaskStepMethWrapper":
         STEPS.add(kind)
         return True

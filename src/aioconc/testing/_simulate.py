@@ -45,7 +45,16 @@ def simulate(
         late: gets what the loop's exception handler is told after the run, when garbage of it is
             collected.
         watch: gets the loop before anything runs.
+
+    Raises:
+        TypeError: `fn()` is no coroutine.
+        Exception: whatever calling `fn` raises, before anything runs.
     """
+    program = fn()
+    if not asyncio.iscoroutine(program):
+        raise TypeError(
+            f"expected an async function, got {fn!r}, which returned {program!r} and no coroutine"
+        )
     run = Run(schedule)
     told: list[dict[str, Any]] = []
     over = False
@@ -59,7 +68,7 @@ def simulate(
         if watch is not None:
             watch(loop)
         try:
-            loop.run_until_complete(fn())
+            loop.run_until_complete(program)
         except (Exception, asyncio.CancelledError) as error:
             run.error = error
         run.points = choices.points
