@@ -238,7 +238,9 @@ class _Search:
         self._runs += 1
         if run.error is not None:
             self._fail(run, shrinks=shrinks)
-        self._raise_late_report()
+        if self._late:
+            self._raise_late_report()
+            self._late.clear()
         self._orders.add(run.deviations)
         return run
 
@@ -259,6 +261,9 @@ class _Search:
     def _check_late_reports(self) -> None:
         """Exceptions that nobody retrieved are reported when their task is collected."""
         gc.collect()
+        self._raise_late_report()
+
+    def _raise_late_report(self) -> None:
         for schedule, context in self._late:
             if (error := error_of_report(context)) is not None:
                 self._raise(error, schedule, schedule, None, replays=True)
