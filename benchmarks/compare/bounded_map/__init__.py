@@ -14,6 +14,7 @@ ANSWERS = {
     "anyio group + CapacityLimiter": "anyio_limiter:collect",
     "aiostream": "aiostream_map:collect",
     FLOOR: "pulling_workers:collect",
+    "fixed lanes, no map": "fixed_lanes:collect",
     "aioconc gather_limited": "aioconc_flow:gathered",
     "aioconc map_limited, awaited": "aioconc_flow:awaited",
     "aioconc map_limited, stream": "aioconc_flow:streamed",
