@@ -17,7 +17,7 @@ from aioconc.errors import ScheduleFailure
 from aioconc.testing._loop import check_schedules_work
 from aioconc.testing._owners import record_owners
 from aioconc.testing._policies import Reorder
-from aioconc.testing._schedule import Schedule
+from aioconc.testing._schedule import Schedule, check_schedule
 from aioconc.testing._shrink import shrink
 from aioconc.testing._simulate import Run, check_program, error_of_report, simulate
 from aioconc.testing._trace import Trace
@@ -109,6 +109,7 @@ def explore(
     check_count("bound", bound, least=0)
     check_count("max_steps", max_steps)
     check_choice("reorder", reorder, ("tasks", "external"))
+    check_schedule(schedule)
     seed = 0 if seed is None else check_count("seed", seed, least=0)
     check_schedules_work()
     search = _Search(fn, budget=budget, bound=bound, seed=seed, reorder=reorder, steps=max_steps)

@@ -21,7 +21,7 @@ from aioconc.testing._outside import Outside
 from aioconc.testing._owners import record_owners
 from aioconc.testing._policies import Policy, Reorder, is_step, policy_of
 from aioconc.testing._ready import ReadyQueue
-from aioconc.testing._schedule import Schedule
+from aioconc.testing._schedule import Schedule, check_schedule
 from aioconc.testing._selector import Events, LazySelector
 from aioconc.testing._stock import StockLoop
 
@@ -233,6 +233,7 @@ def loop_factory(
     check_choice("reorder", reorder, ("tasks", "external"))
     if max_steps is not None:
         check_count("max_steps", max_steps, remedy="pass None for no limit")
+    check_schedule(schedule)
     start = check_seconds("start", start)
     if schedule is not None:
         check_schedules_work()

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from aioconc.testing._loop import ScheduledLoop, SimulationLoop, check_schedules_work, loop_factory
 from aioconc.testing._policies import policy_of
-from aioconc.testing._schedule import Schedule
+from aioconc.testing._schedule import Schedule, check_schedule
 from aioconc.testing._simulate import check_program
 
 T = TypeVar("T")
@@ -42,6 +42,7 @@ def run(
         86400.0
     """
     check_program("run", fn)
+    check_schedule(schedule)
     factory: Callable[[], asyncio.AbstractEventLoop]
     if virtual_time:
         factory = loop_factory(schedule)

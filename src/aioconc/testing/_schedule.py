@@ -7,7 +7,7 @@ does to the queue is in `_policies`.
 
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 # Letter that a schedule's text begins with -> what its numbers are.
 _FORMS: Final = re.compile(
@@ -96,3 +96,11 @@ class Schedule:
 
     def __repr__(self) -> str:
         return f"Schedule.parse({str(self)!r})"
+
+
+def check_schedule(schedule: Any) -> None:
+    """A Schedule or None; its text is refused, with the right line."""
+    if schedule is None or isinstance(schedule, Schedule):
+        return
+    hint = f"; did you mean Schedule.parse({schedule!r})?" if isinstance(schedule, str) else ""
+    raise TypeError(f"schedule must be a Schedule or None, got {schedule!r}{hint}")
