@@ -110,6 +110,14 @@ def first_argument(frame: FrameType) -> Any:
     return variables(frame, code.co_varnames[0])[0] if code.co_argcount else None
 
 
+def peek(thing: Any, name: str) -> Any:
+    """An attribute of an object of whatever class; None if it has none or does not give it."""
+    try:
+        return getattr(thing, name, None)
+    except Exception:  # a property of the user's, asked in a state it was not made for
+        return None
+
+
 def is_library(frame: FrameType) -> bool:
     """Whether the code of `frame` belongs to asyncio, contextlib, aioconc or anyio."""
     filename = frame.f_code.co_filename
@@ -164,12 +172,9 @@ def _blocks_of(suspended: Any, entering: Any, seen: set[int]) -> Iterator[Any]:
                 blocks.append(referent.__self__)
         elif isinstance(referent, AsyncGeneratorType):
             generators.append(referent)
-    if entering is not None:
-        # The last one: the task may be inside of an outer block of the very same lock.
-        for position in reversed(range(len(blocks))):
-            if blocks[position] is entering:
-                del blocks[position]
-                break
+    # The last one: the task may be inside of an outer block of the very same lock.
+    if entering is not None and blocks and blocks[-1] is entering:
+        del blocks[-1]
     for block in blocks:
         yield from _unfold(block, seen)
     for generator in generators:
@@ -178,7 +183,7 @@ def _blocks_of(suspended: Any, entering: Any, seen: set[int]) -> Iterator[Any]:
 
 def _unfold(block: Any, seen: set[int]) -> Iterator[Any]:
     yield block
-    generator = getattr(block, "gen", None)
+    generator = peek(block, "gen")
     if isinstance(generator, (AsyncGeneratorType, GeneratorType)):
         yield from _blocks_of_generator(generator, seen)
     if isinstance(block, (contextlib.AsyncExitStack, contextlib.ExitStack)):

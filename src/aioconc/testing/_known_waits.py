@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from aioconc.testing._await_chain import Link, first_argument, variables
+from aioconc.testing._await_chain import Link, first_argument, peek, variables
 from aioconc.testing._vertices import Vertex
 
 if TYPE_CHECKING:
@@ -38,9 +38,7 @@ def _plain(detail: str) -> Callable[["Waits", Link], Vertex]:
 def _sleep(waits: "Waits", link: Link) -> Vertex:
     vertex = waits.resource(link.awaitable, "sleep")
     timer = variables(link.frame, "h")[0]
-    if callable(getattr(timer, "when", None)):  # uvloop has a class of its own
-        vertex.detail = f"until loop time {timer.when():.6g}"
-    vertex.limited = True
+    vertex.detail = f"until loop time {timer.when():.6g}"
     return vertex
 
 
@@ -117,9 +115,8 @@ def _anyio_lock(waits: "Waits", link: Link) -> Vertex:
     lock = first_argument(link.frame)
     vertex = waits.resource(lock)
     owner = waits.tasks.get(id(lock._owner_task))
-    if owner is not None:
-        vertex.targets = [owner]
-        vertex.certain = True
+    vertex.targets = [] if owner is None else [owner]
+    vertex.certain = True
     return vertex
 
 
@@ -139,10 +136,10 @@ def deadline_ahead(block: Any) -> bool:
     if isinstance(block, asyncio.Timeout):
         return block.when() is not None and not block.expired()
     # aioconc's and anyio's groups keep their scope; async_timeout has a deadline of its own.
-    for scope in (block, getattr(block, "_scope", None), getattr(block, "cancel_scope", None)):
-        deadline = getattr(scope, "deadline", None)
+    for scope in (block, peek(block, "_scope"), peek(block, "cancel_scope")):
+        deadline = peek(scope, "deadline")
         if isinstance(deadline, (int, float)) and deadline != math.inf:
-            return not getattr(scope, "cancel_called", False)
+            return not peek(scope, "cancel_called")
     return False
 
 

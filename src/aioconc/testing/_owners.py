@@ -167,8 +167,7 @@ def _wrap_release(original: Callable[[Any], None], epoch: int) -> Callable[[Any]
 def _wrap_init(original: Callable[..., None], epoch: int) -> Callable[..., None]:
     def initialise(self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
-        if epoch == _epoch:
-            self._aioconc_owners = Record(epoch, self._value)
+        self._aioconc_owners = Record(epoch, self._value)
 
     return initialise
 

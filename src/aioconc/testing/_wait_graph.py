@@ -218,13 +218,11 @@ def _beyond_joins(vertex: Vertex) -> list[tuple[Vertex, str, bool]]:
     """What a vertex waits for, with the joins in between named instead of shown."""
     found: dict[Vertex, tuple[str, bool]] = {}
     todo = [(target, "", vertex.certain) for target in reversed(vertex.targets)]
-    seen: set[Vertex] = set()
     while todo:
         target, via, certain = todo.pop()
         if target.kind != "join":
             found.setdefault(target, (via, certain))
-        elif target not in seen:
-            seen.add(target)
+        else:
             via = ", ".join(filter(None, [via, target.title]))
             certain = certain and target.certain
             todo += [(each, via, certain) for each in reversed(target.targets)]
@@ -237,11 +235,12 @@ def _circle(waits: Waits, blocked: set[Vertex]) -> tuple[list[Vertex], list[Vert
     follows = {vertex: [each for each in vertex.targets if each in blocked] for vertex in order}
     # Each blocked vertex waits for another one, so a set that nothing leaves has a circle; and
     # that goes through a task, since locks and joins wait for tasks only.
-    for start in order:
-        if start.kind == "task" and (knot := _closed_set(start, follows)):
-            first = next(vertex for vertex in order if vertex in knot)
-            return [vertex for vertex in order if vertex in knot], _shortest(first, follows)
-    return [], []
+    start = next((vertex for vertex in order if vertex.kind == "task"), None)
+    if start is None:
+        return [], []
+    met = _closed_set(start, follows)
+    knot = [vertex for vertex in order if vertex in met]
+    return knot, _shortest(knot[0], follows)
 
 
 def _closed_set(start: Vertex, follows: dict[Vertex, list[Vertex]]) -> set[Vertex]:
@@ -250,7 +249,7 @@ def _closed_set(start: Vertex, follows: dict[Vertex, list[Vertex]]) -> set[Verte
     lowest = {start: 0}
     path = [start]  # every vertex met: none has been left before the first set is complete
     todo = [(start, iter(follows[start]))]
-    while todo:
+    while True:
         vertex, targets = todo[-1]
         for target in targets:
             if target not in index:
@@ -265,14 +264,13 @@ def _closed_set(start: Vertex, follows: dict[Vertex, list[Vertex]]) -> set[Verte
             todo.pop()
             above = todo[-1][0]
             lowest[above] = min(lowest[above], lowest[vertex])
-    return set()
 
 
 def _shortest(start: Vertex, follows: dict[Vertex, list[Vertex]]) -> list[Vertex]:
     """A shortest way from `start` back to it, without the return."""
     came_from: dict[Vertex, Vertex] = {}
     queue = deque([start])
-    while queue:
+    while True:
         vertex = queue.popleft()
         for target in follows[vertex]:
             if target is start:
@@ -283,7 +281,6 @@ def _shortest(start: Vertex, follows: dict[Vertex, list[Vertex]]) -> list[Vertex
             if target not in came_from:
                 came_from[target] = vertex
                 queue.append(target)
-    return []
 
 
 # ---------------------------------------------------------------------- for people

@@ -21,14 +21,16 @@ from typing import Any, Protocol
 
 from aioconc.testing._await_chain import (
     Chain,
+    Link,
     await_chain,
     call_site,
     first_argument,
     is_library,
     open_blocks,
+    peek,
     variables,
 )
-from aioconc.testing._known_waits import AROUND, FINAL, INNERMOST, deadline_ahead
+from aioconc.testing._known_waits import AROUND, FINAL, INNERMOST, Reader, deadline_ahead
 from aioconc.testing._owners import place_of, recorded
 from aioconc.testing._vertices import Vertex, closure, greatest_blocked, joined
 
@@ -83,18 +85,16 @@ class Waits:
             vertex.state = "running"
         elif future is not None and not future.done() and not getattr(task, "_must_cancel", False):
             vertex.state = "waiting"
-            target: Vertex | None = None
-            if chain.end is future:
-                try:
-                    target = self._awaited(chain)
-                except Exception:  # another thread runs this loop, or another version of asyncio
-                    target = None
-            vertex.targets = [target or self.future(future)]
             vertex.certain = True
+            try:
+                target = self._awaited(chain) if chain.end is future else None
+                vertex.targets = [self.future(future) if target is None else target]
+            except Exception:  # another thread runs this loop, or another version of asyncio
+                vertex.targets = [self.resource(future, "Future")]
 
     def _awaited(self, chain: Chain) -> Vertex | None:
         """What the library's frames at the end of the chain say about the wait."""
-        found: Vertex | None = None
+        found: tuple[Reader, Link] | None = None
         for depth, link in enumerate(reversed(chain.links)):
             library = is_library(link.frame)
             code = link.frame.f_code
@@ -104,14 +104,13 @@ class Waits:
                 if hasattr(type(owner), "_wait_for_graph_owners"):
                     return self._told(owner, code.co_name)
             if not library:
-                return found
-            if depth == 0 and (reader := INNERMOST.get(place)) is not None:
-                found = reader(self, link)
+                break
+            reader = INNERMOST.get(place) if depth == 0 else AROUND.get(place)
+            if reader is not None:
+                found = reader, link
                 if place in FINAL:
-                    return found
-            elif (reader := AROUND.get(place)) is not None:
-                found = reader(self, link) or found
-        return found
+                    break
+        return None if found is None else found[0](self, found[1])
 
     # ------------------------------------------------------------------ vertices
 
@@ -143,15 +142,13 @@ class Waits:
         Args:
             every: it needs each of them, even if others fail; else one may end it.
         """
-        vertex = self._others.get(id(what))
-        if vertex is None:
-            vertex = self._others[id(what)] = Vertex("join", what, title)
-            vertex.targets = [self.future(each) for each in tuple(futures) if not each.done()]
-            vertex.targets.sort(key=lambda each: each.number)  # sets of tasks have no order
-            vertex.every = every
-            vertex.limited = limited
-            vertex.shield = shield
-            vertex.certain = True
+        vertex = self._others[id(what)] = Vertex("join", what, title)
+        vertex.targets = [self.future(each) for each in tuple(futures) if not each.done()]
+        vertex.targets.sort(key=lambda each: each.number)  # sets of tasks have no order
+        vertex.every = every
+        vertex.limited = limited
+        vertex.shield = shield
+        vertex.certain = True
         return vertex
 
     def future(self, future: Any) -> Vertex:
@@ -159,8 +156,6 @@ class Waits:
         known = self.tasks.get(id(future)) or self._others.get(id(future))
         if known is not None:
             return known
-        if isinstance(future, asyncio.Task):
-            return self.resource(future, "Task", f"{future.get_name()}, of another loop")
         children = getattr(future, "_children", None)
         if children is not None and type(future).__name__ == "_GatheringFuture":
             every = _gathers_exceptions(future, children)
@@ -169,9 +164,8 @@ class Waits:
             name = getattr(callback, "__qualname__", "")
             if name == "shield.<locals>._outer_done_callback":
                 inner = _cell(callback, "inner")
-                if inner is not None:
-                    return self.join(future, "shield", [inner], every=True, shield=True)
-            elif name == "_chain_future.<locals>._call_check_cancel":
+                return self.join(future, "shield", [inner], every=True, shield=True)
+            if name == "_chain_future.<locals>._call_check_cancel":
                 return self.resource(future, "call", "in a thread, a process or an executor")
         return self.resource(future, "Future")
 
@@ -246,8 +240,9 @@ class Waits:
         if key not in self._blocks:
             try:
                 self._blocks[key] = list(open_blocks(self._chains[key]))
-            except Exception:  # another thread runs this loop
+            except Exception:  # another thread runs this loop: who knows what is ahead
                 self._blocks[key] = []
+                vertex.limited = True
         return self._blocks[key]
 
     def _insiders(self, primitive: Any) -> list[Vertex]:
@@ -348,7 +343,7 @@ class Waits:
         # Library calls that keep a timer of their own: aioconc's maps and executors, wait_for.
         for link in self._chains[id(vertex.object)].links:
             if is_library(link.frame):
-                own = getattr(first_argument(link.frame), "_timeout", None)
+                own = peek(first_argument(link.frame), "_timeout")
                 if any(each is not None for each in (own, *variables(link.frame, *_TIMERS))):
                     return True
         return False
@@ -356,21 +351,19 @@ class Waits:
 
 def _primitive_of(block: Any) -> Any:
     """The lock inside a Condition or an anyio adapter; anything else as it is."""
-    if isinstance(block, asyncio.Condition):
-        return getattr(block, "_lock", block)
-    inner = getattr(block, "_internal_lock", None)
+    name = "_lock" if isinstance(block, asyncio.Condition) else "_internal_lock"
+    inner = peek(block, name)
     return block if inner is None else inner
 
 
 def _children_of(block: Any) -> Iterator[Any]:
     """The tasks that are cancelled if a cancellation leaves this block."""
-    for group in (block, getattr(block, "_group", None)):  # a Supervisor has a group
+    for group in (block, peek(block, "_group")):  # a Supervisor has a group
         for name in ("_tasks", "_background"):
-            tasks = getattr(group, name, None)
+            tasks = peek(group, name)
             if isinstance(tasks, (set, list, tuple)):
                 yield from tuple(tasks)
-    stream: Any = getattr(block, "_stream", None)  # a MapRun
-    running: Any = getattr(getattr(stream, "_window", None), "_running", None)
+    running = peek(peek(peek(block, "_stream"), "_window"), "_running")  # a MapRun
     if running is not None:
         yield from running()
 
@@ -386,17 +379,16 @@ def _callbacks(future: Any) -> list[Any]:
 
 def _cell(function: Any, name: str) -> Any:
     """The value of a variable that a nested function has from its surroundings."""
-    try:
-        return function.__closure__[function.__code__.co_freevars.index(name)].cell_contents
-    except (AttributeError, TypeError, ValueError):
-        return None
+    return function.__closure__[function.__code__.co_freevars.index(name)].cell_contents
 
 
 def _gathers_exceptions(outer: Any, children: Iterable[Any]) -> bool:
     """Whether this gather was told `return_exceptions=True`, and so waits for all."""
-    for child in children:
-        for callback in _callbacks(child):
-            if getattr(callback, "__qualname__", "") == "gather.<locals>._done_callback":
-                if _cell(callback, "outer") is outer:
-                    return _cell(callback, "return_exceptions") is True
-    return False
+    told = [
+        _cell(callback, "return_exceptions")
+        for child in children
+        for callback in _callbacks(child)
+        if getattr(callback, "__qualname__", "") == "gather.<locals>._done_callback"
+        and _cell(callback, "outer") is outer
+    ]
+    return True in told

@@ -136,7 +136,10 @@ async def test_livelock_names_the_spinning_and_the_starving() -> None:
             await asyncio.Event().wait()
 
     async with waiting(
-        beat=asyncio.sleep(3600), spin=spin(), wants=take(lock, lock, asyncio.Event())
+        beat=asyncio.sleep(3600),
+        spin=spin(),
+        wants=take(lock, lock, asyncio.Event()),
+        waits=asyncio.Event().wait(),
     ):
         loop = asyncio.get_running_loop()
         text = describe_livelock(loop, 20_000, {"other": 3, "spin": 19_000})

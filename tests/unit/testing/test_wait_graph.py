@@ -356,6 +356,12 @@ class TransparentProxy(Proxy):
         return self.inner.cr_frame
 
 
+class EndlessProxy(Proxy):
+    @property
+    def cr_await(self) -> Any:
+        return self
+
+
 class BrokenProxy(Proxy):
     @property
     def cr_await(self) -> Any:
@@ -364,7 +370,12 @@ class BrokenProxy(Proxy):
 
 @pytest.mark.parametrize(
     ("proxy", "expected"),
-    [(Proxy, "Future#1"), (TransparentProxy, "Event#1"), (BrokenProxy, "Future#1")],
+    [
+        (Proxy, "Future#1"),
+        (TransparentProxy, "Event#1"),
+        (BrokenProxy, "Future#1"),
+        (EndlessProxy, "Future#1"),
+    ],
 )
 async def test_stand_ins_for_coroutines_are_tolerated(proxy: type[Proxy], expected: str) -> None:
     """A coroutine that only pretends to be one hides what it waits for, and breaks nothing."""
@@ -393,6 +404,40 @@ async def test_waits_inside_generators_are_found() -> None:
 
     async with lock, inside, waiting(iterates=iterate(), uses=use()) as graph:
         assert edges(graph)[:2] == ["iterates waits for Lock#1", "uses waits for Lock#2"]
+
+
+async def test_bare_yield_is_no_wait() -> None:
+    """A task that only lets others run is ready, however it says so."""
+
+    class Pause:
+        def __await__(self) -> Any:
+            return iter([None])
+
+    async def pause() -> None:
+        while not done:
+            await Pause()
+
+    done: list[bool] = []
+    task = asyncio.create_task(pause(), name="pauses")
+    await asyncio.sleep(0)
+    assert "pauses is ready" in str(wait_graph()).splitlines()
+    done.append(True)
+    await task
+
+
+async def test_awaitable_that_hands_a_future_on() -> None:
+    """An object whose `__await__` is that of a future is a wait for that future."""
+
+    class Wrapper:
+        def __init__(self, future: "asyncio.Future[Any]") -> None:
+            self.future = future
+
+        def __await__(self) -> Any:
+            return self.future.__await__()
+
+    future = asyncio.get_running_loop().create_future()
+    async with waiting(main=asyncio.wait_for(Wrapper(future), None)) as graph:
+        assert edges(graph) == ["main waits for Future#1"]
 
 
 def test_graph_of_a_loop_that_does_not_run() -> None:

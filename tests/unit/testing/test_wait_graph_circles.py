@@ -56,6 +56,8 @@ async def generated(lock: Any) -> AsyncIterator[None]:
 @contextlib.asynccontextmanager
 async def stacked(lock: Any) -> AsyncIterator[None]:
     async with contextlib.AsyncExitStack() as stack:
+        stack.callback(lambda: None)
+        stack.callback(asyncio.Event().set)
         await stack.enter_async_context(lock)
         yield
 
@@ -237,7 +239,7 @@ JOINS = [
 NEEDS_ALL = [join_gather_all, join_wait]
 
 
-async def want(lock: asyncio.Lock) -> None:
+async def want(lock: Any) -> None:
     async with lock:
         pass
 
@@ -320,7 +322,11 @@ async def test_semaphore_with_a_holder_outside_is_no_circle(recording: bool) -> 
             ready.set()
 
         async with waiting(
-            other=other(), sl=take(slots, lock, ready), ls=take(lock, slots, ready), go=go()
+            other=other(),
+            sl=take(slots, lock, ready),
+            ls=take(lock, slots, ready),
+            late=want(slots),
+            go=go(),
         ) as graph:
             assert "ls waits for BoundedSemaphore#1 (0 free), held by other" in str(graph)
             assert graph.cycle == ()
@@ -360,6 +366,18 @@ async def test_plain_semaphore_unrecorded_is_uncertain() -> None:
     async with await crossed(asyncio.Semaphore(), asyncio.Semaphore()) as graph:
         assert graph.cycle == ()
         assert [node.name for node in graph.likely_cycle][::2] == ["ab", "ba"]
+
+
+async def test_semaphore_that_was_made_before_the_recording() -> None:
+    """A bounded one tells how many permits it has; a plain one does not, so there is no circle."""
+    bounded = asyncio.BoundedSemaphore(), asyncio.BoundedSemaphore()
+    plain = asyncio.Semaphore(), asyncio.Semaphore()
+    with record_owners():
+        async with await crossed(*bounded) as graph:
+            assert names(graph)[::2] == ["ab", "ba"]
+        async with await crossed(*plain) as graph:
+            assert graph.cycle == ()
+            assert graph.likely_cycle
 
 
 async def test_slots_acquired_by_a_producer_and_released_elsewhere() -> None:
@@ -414,6 +432,27 @@ async def released(lock: asyncio.Lock) -> None:
     lock.release()
 
 
+@pytest.mark.parametrize("make", [anyio.Lock, lambda: anyio.CapacityLimiter(1)])
+async def test_anyio_primitive_with_several_waiters(make: Callable[[], Any]) -> None:
+    """Every waiter waits for the one holder; a holder that has ended is nobody."""
+    lock = make()
+    end = asyncio.Event()
+
+    async def hold() -> None:
+        await lock.acquire()
+        await end.wait()
+
+    async with waiting(holder=hold(), w1=want(lock), w2=want(lock)) as graph:
+        held = [edge for edge in graph.edges if edge.label == "held by"]
+        assert [edge.target.name for edge in held] == ["holder"]
+        assert sum("held by holder" in line for line in str(graph).splitlines()) == 2
+        end.set()
+        graph = await all_wait()
+        assert graph.tasks_waiting == 2
+        assert not [edge for edge in graph.edges if edge.label == "held by"]
+        assert graph.cycle == graph.likely_cycle == ()
+
+
 async def test_condition_that_is_waited_for_holds_nothing() -> None:
     """A task in `Condition.wait` has released the lock, so nobody waits for it."""
     for recording in (False, True):
@@ -428,9 +467,62 @@ async def test_condition_that_is_waited_for_holds_nothing() -> None:
                 async with condition:
                     await asyncio.Event().wait()
 
-            async with waiting(a=consume(condition), b=hold(condition), c=hold(condition)) as graph:
+            other = asyncio.Condition()
+            async with waiting(
+                a=consume(condition), b=hold(condition), c=hold(condition), d=consume(other)
+            ) as graph:
                 assert "c waits for Lock#1, held by b" in str(graph)
                 assert graph.cycle == ()
+
+
+async def test_condition_that_is_waited_for_inside_of_another_lock() -> None:
+    """`Condition.wait` releases the condition's own lock, and no other that the task holds."""
+    lock, condition = asyncio.Lock(), asyncio.Condition()
+
+    async def consume() -> None:
+        async with lock, condition:
+            release = lock.release  # a bound method that is no way out of a block
+            await condition.wait()
+            release()
+
+    async with waiting(consumer=consume(), wants=want(lock)) as graph:
+        assert "wants waits for Lock#1, held by consumer" in str(graph).splitlines()
+
+
+async def test_lock_of_a_condition_that_was_made_before_the_recording() -> None:
+    """What the condition releases and acquires is not recorded then, and not taken for a hold."""
+    lock = asyncio.Lock()
+    condition = asyncio.Condition(lock)
+    with record_owners():
+
+        async def consume() -> None:
+            async with lock:
+                await condition.wait()
+
+        async def hold() -> None:
+            async with condition:
+                await asyncio.Event().wait()
+
+        async with waiting(consumer=consume(), holder=hold(), wants=want(lock)) as graph:
+            assert "wants waits for Lock#1" in str(graph).splitlines()
+            assert graph.likely_cycle == ()
+
+
+async def test_blocks_that_cannot_be_read_may_have_a_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where looking for deadlines fails, there is no certain circle."""
+
+    def fail(chain: object) -> list[object]:
+        raise RuntimeError("another thread runs this loop")
+
+    with record_owners():
+        async with await crossed(asyncio.Lock(), asyncio.Lock()) as graph:
+            assert graph.cycle
+            monkeypatch.setattr("aioconc.testing._waits.open_blocks", fail)
+            graph = wait_graph()
+            assert graph.cycle == ()
+            assert graph.likely_cycle
 
 
 # ---------------------------------------------------------------------- deadlines
@@ -439,6 +531,24 @@ async def test_condition_that_is_waited_for_holds_nothing() -> None:
 async def guarded(guard: Any, coro: Coro) -> None:
     async with guard:
         await coro
+
+
+class Unrelated:
+    """A user's context manager with attributes of the same names."""
+
+    _tasks = ("not a task",)
+    _background = 7
+    deadline = "tomorrow"
+
+    @property
+    def gen(self) -> object:
+        raise ValueError("not now")
+
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(self, *error: object) -> None:
+        pass
 
 
 async def guarded_sync(guard: Any, coro: Coro) -> None:
@@ -494,6 +604,7 @@ def deadlines() -> dict[str, Callable[[Coro], Coro]]:
         task.cancel()
 
     return {
+        "unrelated tasks": lambda coro: guarded(Unrelated(), guarded(asyncio.timeout(60), coro)),
         "timeout": lambda coro: guarded(asyncio.timeout(60), coro),
         "wait_for": lambda coro: asyncio.wait_for(coro, 60),
         "move_on_after": lambda coro: guarded_sync(aioconc.move_on_after(60), coro),
@@ -607,6 +718,37 @@ async def test_primitive_that_knows_its_owners(kind: type[Recording], certain: b
         assert bool(graph.cycle) is certain
         assert graph.likely_cycle
         assert lock.told == ["acquire"] * len(lock.told)
+
+
+async def test_primitive_whose_answer_fails_is_a_bare_future() -> None:
+    """An object that cannot answer breaks nothing; about its wait nothing is known."""
+
+    class Broken(Strict):
+        def _wait_for_graph_owners(self, method: str) -> Iterable["asyncio.Task[Any]"] | None:
+            raise ValueError("not now")
+
+    async with waiting(waiter=use(Broken().acquire)) as graph:
+        assert "waiter waits for Future#1" in str(graph).splitlines()
+
+
+async def test_waiters_of_a_primitive_that_knows_its_owners() -> None:
+    """Several waiters have the same owner; an owner of another loop makes it uncertain."""
+    lock = Strict()
+    ended = asyncio.create_task(asyncio.sleep(0))
+    await ended
+
+    async def hold() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        lock.owners += [task, ended]
+        await use(lock.acquire)
+
+    async with waiting(a=hold(), b=use(lock.acquire)) as graph:
+        text = str(graph).splitlines()
+        assert "a waits for Strict#1, held by a" in text
+        assert "b waits for Strict#1, held by a" in text
+        assert graph.cycle == ()
+        assert graph.likely_cycle
 
 
 async def test_primitive_is_told_in_which_method_the_wait_is() -> None:
