@@ -18,10 +18,11 @@ SOURCE = Path(__file__).parents[2] / "src" / "aioconc"
 PLACES = {
     "aiohttp": ["demo"],
     "anyio": ["flow/_sinks.py"],  # where its scopes must be left alone
-    "cloudpickle": ["worker/_entry.py"],
+    "cloudpickle": ["_wire/_body.py", "worker/_entry.py"],
     "hypothesis": ["testing"],
     "pytest": ["testing"],
-    "tblib": ["executors/_futures.py", "worker/_entry.py"],  # the two sides of one traceback
+    # The two sides of one traceback.
+    "tblib": ["executors/_futures.py", "executors/_remote.py", "worker/_entry.py"],
     "uvloop": ["runtime/_run.py"],
 }
 
@@ -65,6 +66,16 @@ def test_engines_are_imported_in_their_places() -> None:
     files = sorted(SOURCE.rglob("*.py"))
     assert len(files) > 50
     assert not [line for file in files for line in misplaced(file, file.read_text())]
+
+
+@pytest.mark.parametrize("package", PLACES)
+def test_a_place_is_one_where_the_engine_is_imported(package: str) -> None:
+    """No file is listed for a package that nothing of it imports."""
+    for place in PLACES[package]:
+        file = SOURCE / place
+        if file.suffix == ".py" and file.exists():
+            names = {name for name, _ in imported(ast.parse(file.read_text()))}
+            assert package in names, f"{place} does not import {package}; take it off the list"
 
 
 @pytest.mark.parametrize(
