@@ -68,16 +68,6 @@ def test_engines_are_imported_in_their_places() -> None:
     assert not [line for file in files for line in misplaced(file, file.read_text())]
 
 
-@pytest.mark.parametrize("package", PLACES)
-def test_a_place_is_one_where_the_engine_is_imported(package: str) -> None:
-    """No file is listed for a package that nothing of it imports."""
-    for place in PLACES[package]:
-        file = SOURCE / place
-        if file.suffix == ".py" and file.exists():
-            names = {name for name, _ in imported(ast.parse(file.read_text()))}
-            assert package in names, f"{place} does not import {package}; take it off the list"
-
-
 @pytest.mark.parametrize(
     "code",
     [
