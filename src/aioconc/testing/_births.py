@@ -141,9 +141,11 @@ class _Births:
         self.processes[pid] = (reference, site)
 
     def note_socket(self, fd: int, site: Site | None) -> None:
-        """A socket was opened."""
+        """A socket was opened, or an object made for one that is open already."""
         try:
-            self.sockets[fd] = (os.fstat(fd).st_ino, site)
+            inode = os.fstat(fd).st_ino
+            if self.sockets.get(fd, (None, None))[0] != inode:
+                self.sockets[fd] = (inode, site)
         except OSError:  # it could not be made, or was closed at once
             pass
 

@@ -22,7 +22,7 @@ from aioconc.testing._standing import prepare_uvloop
 
 # Most things end within a few turns of the loop. After those, pauses in seconds: so short that
 # the end is noticed soon, so long that the threads and processes in question get the processor.
-_TURNS: Final = 5
+_TURNS: Final = 20
 _FIRST_PAUSE: Final = 0.0005
 _LONGEST_PAUSE: Final = 0.01
 

@@ -122,7 +122,7 @@ def _busy_threads() -> Iterator[threading.Thread]:
     if len(found) == 1:
         return iter(found)
     frames = sys._current_frames()
-    return (each for each in found if not is_idle(frames.get(each.ident or 0)))
+    return (each for each in found if not is_idle(each, frames.get(each.ident or 0)))
 
 
 def _thread_leak(thread: threading.Thread) -> Leak:

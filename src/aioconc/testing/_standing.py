@@ -9,7 +9,7 @@ import contextlib
 import os
 import sys
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, Final
@@ -17,17 +17,18 @@ from typing import Any, Final
 # Modules in which a thread may be waiting when its owner has nothing for it to do.
 _WAITING: Final = frozenset({"queue", "threading", "selectors", "multiprocessing.connection"})
 
-# The function a pool's thread is in when it has nothing to do. In the middle of a call the
-# function of the call is further in.
-_IDLE: Final = frozenset(
-    {
-        ("concurrent.futures.thread", "_worker"),
-        ("anyio._backends._asyncio", "WorkerThread.run"),
-        ("aioconc.executors._thread", "_work"),
-        ("aioconc.executors._futures", "FuturesPool._keep"),
-        ("tqdm._monitor", "TMonitor.run"),  # one for the whole process, for ever
-    }
-)
+# The function a pool's thread is in when it has nothing to do (in the middle of a call the function
+# of the call is further in), and what tells whether it is about to wake up for work nevertheless.
+_IDLE: Final[Mapping[tuple[str, str], Callable[[Any], object]]] = {
+    ("concurrent.futures.thread", "_worker"): lambda thread: thread._args[1].qsize(),
+    ("anyio._backends._asyncio", "WorkerThread.run"): lambda thread: thread.queue.qsize(),
+    ("aioconc.executors._thread", "_work"): lambda thread: _is_taken(*thread._args),
+    ("aioconc.executors._futures", "FuturesPool._keep"): lambda thread: (
+        thread._target.__self__.orders.qsize()
+    ),
+    # One for the whole process, for ever.
+    ("tqdm._monitor", "TMonitor.run"): lambda thread: False,
+}
 
 
 @dataclass
@@ -91,13 +92,23 @@ def _default_pools() -> list[Any]:
     return [getattr(each, "executor", None) for each in pools]
 
 
-def is_idle(frame: FrameType | None) -> bool:
-    """Whether the thread with this innermost frame is a pool's, and waits for work."""
+def is_idle(thread: threading.Thread, frame: FrameType | None) -> bool:
+    """Whether the thread, with this innermost frame, is a pool's and waits for work."""
     while frame is not None and frame.f_globals.get("__name__") in _WAITING:
         frame = frame.f_back
     if frame is None:
         return False
-    return (frame.f_globals.get("__name__"), frame.f_code.co_qualname) in _IDLE
+    has_work = _IDLE.get((frame.f_globals.get("__name__", ""), frame.f_code.co_qualname))
+    if has_work is None:
+        return False
+    try:
+        return not has_work(thread)
+    except (AttributeError, IndexError, TypeError):  # it ends just now, and has let go of these
+        return False
+
+
+def _is_taken(pool: Any, worker: Any) -> bool:
+    return worker not in pool.idle
 
 
 def process_fds(process: Any) -> set[int]:
