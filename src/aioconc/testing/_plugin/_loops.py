@@ -134,10 +134,9 @@ def _loop_scope(node: pytest.Item) -> str:
 
 
 def _has_looptime(config: pytest.Config) -> bool:
-    return any(
-        getattr(plugin, "__name__", "").partition(".")[0] == "looptime"
-        for plugin in config.pluginmanager.get_plugins()
-    )
+    # It has several plugins; the others are fixtures that do no harm.
+    names = (str(getattr(each, "__name__", "")) for each in config.pluginmanager.get_plugins())
+    return any(name.startswith("looptime.") and name.endswith(".plugin") for name in names)
 
 
 # -- what it can get --------------------------------------------------------------------------------
