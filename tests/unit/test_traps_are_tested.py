@@ -133,6 +133,7 @@ TRAPS: dict[str, list[tuple[str, str]]] = {
         (RACE, "control_flow_exceptions_are_ordinary_failures"),
     ],
     "the source is entered again while it runs": [
+        (WINDOW, "source_that_a_thread_is_running_fails_the_map"),
         (WINDOW, "limit_set_by_the_source_takes_effect_without_reentering_it"),
     ],
     # ------------------------------------------------------------------ delivery
