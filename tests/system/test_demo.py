@@ -4,6 +4,7 @@ Every test starts the real thing with few pages. What it leaves running is looke
 session that it was started in and by its own children, none of which may survive it.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -173,13 +174,27 @@ class _Web(BaseHTTPRequestHandler):
             "/robots.txt": "User-agent: *\nDisallow: /private\n",
             "/": "<a href='/next'>n</a><a href='/private/x'>p</a><a href='http://other/'>o</a>",
             "/next": "<h1>Next</h1>",
+            "/huge": "<a href='/endless'>e</a>" + "x" * 10_000_000,
         }
+        if self.path == "/endless":
+            self.send_endless()
+            return
         body = pages.get(self.path, "").encode()
         self.send_response(200 if body else 404)
         self.send_header("Content-Type", "text/html")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        with contextlib.suppress(ConnectionError):  # it may not be read to its end
+            self.wfile.write(body)
+
+    def send_endless(self) -> None:
+        """A body without a length, that goes on until nobody reads."""
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        with contextlib.suppress(ConnectionError):
+            while True:
+                self.wfile.write(b"x" * 65536)
 
     def log_message(self, *args: object) -> None:
         """Tests are quiet."""
@@ -209,6 +224,50 @@ def test_a_web_site_is_asked_politely(cache: Path, tmp_path: Path) -> None:
     assert json.loads(done.stdout)["pages"]["indexed"] == 2
 
 
+@pytest.mark.parametrize("page", ["huge", "endless"])
+def test_a_page_of_any_size_costs_no_more_than_its_cap(
+    cache: Path, tmp_path: Path, page: str
+) -> None:
+    """It counts as given up, the reason says how much is read, and the demo ends well."""
+    with web() as (address, _):
+        done = demo(cache, "--source", address + page, "--json", "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout)
+    assert (results["pages"]["indexed"], results["pages"]["given_up"]) == (0, 1)
+    (reason,) = results["given_up"].values()
+    assert reason.startswith("TooLarge: the page has ")
+    assert "10,000,000 that are read" in reason or "10,000,000 bytes that are read" in reason
+
+
+def test_a_cache_that_cannot_be_used_is_said_and_done_without(tmp_path: Path) -> None:
+    """The pages go into a temporary folder, which is gone afterwards."""
+    blocked = tmp_path / "cache"
+    blocked.write_text("a file where the folder should be")
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    words = command("--pages", "16", "--no-compare", "--out", str(tmp_path / "out"))
+    done = subprocess.run(
+        words,
+        check=False,
+        env={**environment(blocked), "TMPDIR": str(temporary)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Pages are not kept for the next run: " in done.stdout
+    assert [each.name for each in temporary.iterdir() if "aioconc-demo" in each.name] == []
+
+
+def test_an_output_folder_that_cannot_be_used_is_said(cache: Path, tmp_path: Path) -> None:
+    """One line and status 1, before anything is done."""
+    (tmp_path / "file").touch()
+    done = demo(cache, "--out", str(tmp_path / "file"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("aioconc demo: cannot write to --out ")
+    assert "Traceback" not in done.stderr
+
+
 def test_a_web_site_that_is_not_there_is_said_so(cache: Path, tmp_path: Path) -> None:
     """No traceback: one line and status 1."""
     done = demo(cache, "--source", "http://127.0.0.1:9/", "--out", str(tmp_path))
@@ -227,6 +286,12 @@ def test_comparison_tells_how_each_approach_dies(cache: Path, tmp_path: Path) ->
     for name in survived:
         assert not compared[name]["faults"]["hang"]["survived"], name
         assert not compared[name]["faults"]["crash"]["survived"], name
+    for each in compared.values():
+        assert 2 <= len(each["seconds"]["rounds"]) <= 3
+        figures = [each["seconds"], each["peak_memory_bytes"], each["worst_loop_stall"]]
+        for figure in figures:
+            if figure is not None:
+                assert figure["least"] <= figure["median"] <= figure["greatest"]
     if LINUX:
-        assert all(each["peak_memory_bytes"] > 0 for each in compared.values())
+        assert all(each["peak_memory_bytes"]["least"] > 0 for each in compared.values())
         assert processes_left(cache) == []

@@ -10,8 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from urllib.parse import urlsplit
 
-from aioconc.demo._faults import parse_with_faults
-from aioconc.demo._server import RUN_HEADER
+from aioconc.demo._faults import RUN_HEADER, parse_with_faults
 
 Tell = Callable[[str, BaseException | None], None]
 
@@ -68,7 +67,8 @@ def processes(urls: Sequence[str], run: str, tell: Tell) -> None:
             tell(futures[future], future.exception())
 
 
-async def asyncio_inline(urls: Sequence[str], run: str, tell: Tell) -> None:
+async def asyncio_inline(urls: Sequence[str], run: str, tell: Tell, parse_timeout: float) -> None:
+    """No time-out: nothing can end a call that holds the loop."""
     import aiohttp
 
     from aioconc.demo._loopback import LoopbackResolver
@@ -91,7 +91,7 @@ async def asyncio_inline(urls: Sequence[str], run: str, tell: Tell) -> None:
         await asyncio.gather(*(visit(url) for url in urls))
 
 
-async def with_aioconc(urls: Sequence[str], run: str, tell: Tell) -> None:
+async def with_aioconc(urls: Sequence[str], run: str, tell: Tell, parse_timeout: float) -> None:
     """The demo's own crawl, told not to follow links and to index nothing."""
     import aiohttp
 
@@ -119,7 +119,7 @@ async def with_aioconc(urls: Sequence[str], run: str, tell: Tell) -> None:
             Frontier(urls, wanted=frozenset(urls).__contains__),
             NoIndex(),
             Telling(),
-            manners=Manners(parse_timeout=1.5),
+            manners=Manners(parse_timeout=parse_timeout),
             parse=parse_with_faults,
         )
 

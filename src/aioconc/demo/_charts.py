@@ -44,6 +44,7 @@ class Bar:
     value: float | None
     text: str
     strong: bool = False
+    spread: tuple[float, float] | None = None  # drawn as a line over the bar
 
 
 def timeline(lanes: Sequence[Lane], seconds: float) -> str:
@@ -110,12 +111,17 @@ def _seconds_axis(seconds: float, scale: float, bottom: float) -> str:
 
 def bars(title: str, hint: str, rows: Sequence[Bar]) -> str:
     """A small bar chart with a line for each row; a row without a value says why in its text."""
-    longest = max((row.value or 0.0 for row in rows), default=0.0) or 1.0
+    ends = [row.spread[1] if row.spread else row.value or 0.0 for row in rows]
+    longest = max((end for end in ends if math.isfinite(end)), default=0.0) or 1.0
     lines = []
     for row in rows:
-        share = 0.0 if row.value is None else 100 * row.value / longest
         style = "bar strong" if row.strong else "bar"
-        fill = f'<i style="width:{share:.1f}%"></i>' if row.value is not None else ""
+        fill = ""
+        if row.value is not None and math.isfinite(row.value):
+            fill = f'<i style="width:{100 * row.value / longest:.1f}%"></i>'
+            if row.spread is not None and row.spread[0] < row.spread[1]:
+                least, most = (100 * each / longest for each in row.spread)
+                fill += f'<s style="left:{least:.1f}%;width:{most - least:.1f}%"></s>'
         lines.append(
             f'<div class="{style}"><span>{escape(row.label)}</span>'
             f'<div class="track">{fill}</div><b>{escape(row.text)}</b></div>'

@@ -7,7 +7,7 @@ report, and the status is 130. All processes of the demo are gone when this retu
 import logging
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import aiohttp
@@ -23,11 +23,16 @@ from aioconc.demo._screen import Screen, choose_screen
 def run_command(argv: Sequence[str] | None) -> int:
     """Run the demo; returns the exit status."""
     options = parse_options(argv)
-    options.out.mkdir(parents=True, exist_ok=True)
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+        log = _log_to(options.out / "aioconc.log")
+    except OSError as error:
+        print(f"aioconc demo: cannot write to --out {options.out}: {error}", file=sys.stderr)
+        return 1
     state = Run(options)
     screen = Screen() if options.json else choose_screen(sys.stdout)
     status = 0
-    with _log_to(options.out / "aioconc.log"):
+    with log:
         try:
             run(run_demo, state, screen)
         except KeyboardInterrupt:
@@ -51,12 +56,16 @@ def run_command(argv: Sequence[str] | None) -> int:
     return status
 
 
-@contextmanager
-def _log_to(file: Path) -> Iterator[None]:
-    """What aioconc has to say goes into a file, and not across the screen."""
-    log = logging.getLogger("aioconc")
+def _log_to(file: Path) -> AbstractContextManager[None]:
+    """What aioconc has to say goes into a file, which is opened now, and not across the screen."""
     handler = logging.FileHandler(file, mode="w", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    return _logging_to(handler)
+
+
+@contextmanager
+def _logging_to(handler: logging.Handler) -> Iterator[None]:
+    log = logging.getLogger("aioconc")
     log.addHandler(handler)
     propagates, log.propagate = log.propagate, False
     try:

@@ -1,15 +1,19 @@
 """Compares five ways to do the same work: wall time, loop stalls, memory, and faults survived.
 
 Every measurement is a process of its own. First each approach reads pages without faults, one
-approach at a time, for the figures; then each meets the faults, with a deadline, and what it
-printed until it ended says what it survived. Nothing is assumed about any of them.
+approach at a time, in several rounds, so that a busy moment of the machine hits all alike and the
+spread is known; then each meets the faults, with a deadline, and what it printed until it ended
+says what it survived. Nothing is assumed about any of them.
 """
 
 import asyncio
 import json
+import math
 import os
 import signal
+import statistics
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,9 +25,15 @@ from aioconc.demo._faults import CURABLE, Kind
 from aioconc.demo._measured import Task
 from aioconc.demo._server import Plan
 
-# More than the longest honest answer to a hang: the parse timeout of 1.5 s, and a start.
-DEADLINE = 5.0
-_CLEAN_DEADLINE = 60.0
+# How long a page may take to parse, for the way that can say so, and how long a program that meets a
+# hang may take: what was seen of it without faults, on this machine and now, and then some.
+_PARSE_TIMEOUT = 1.5
+DEADLINE = 3.0
+_PATIENT_DEADLINE = 30.0  # for what is not expected to hang
+# Rounds of the clean runs, and seconds after which no further one is begun; two are always made.
+# Enough to see which differences are noise, in a demo that has to end soon.
+ROUNDS = 3
+_ROUNDS_BUDGET = 8.0
 # How many of the measurements with faults run at once; they are not timed, and most of them wait.
 _AT_ONCE = 7
 # Faults that a run can have together without one hiding what another does.
@@ -45,14 +55,39 @@ class Survival:
 
 
 @dataclass(frozen=True, slots=True)
+class Figure:
+    """One quantity, measured once in each round."""
+
+    rounds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The middle one; NaN if no round ended."""
+        return statistics.median(self.rounds) if self.rounds else math.nan
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        """The least and the greatest."""
+        return (min(self.rounds), max(self.rounds)) if self.rounds else (math.nan, math.nan)
+
+    def text(self, unit: str, *, factor: float = 1.0, digits: int = 0) -> str:
+        """Median and spread for people: `1.2 s (1.1-1.5)`."""
+        if not self.rounds:
+            return "did not end"
+        least, most = (f"{each * factor:.{digits}f}" for each in self.spread)
+        between = f" ({least}-{most})" if least != most else ""
+        return f"{self.median * factor:.{digits}f} {unit}{between}"
+
+
+@dataclass(frozen=True, slots=True)
 class Compared:
     """What was measured of one approach. `stall` is None where there is no event loop."""
 
     name: str
     pages: int
-    wall: float
-    stall: float | None
-    memory: int  # bytes: the peaks of its processes, added up
+    wall: Figure  # seconds
+    stall: Figure | None  # seconds: the worst of each round
+    memory: Figure  # bytes: the peaks of its processes, added up
     processes: int
     survival: dict[Kind, Survival]
 
@@ -61,9 +96,10 @@ class Compared:
         return sum(each.survived for each in self.survival.values())
 
     def line(self) -> str:
-        stall = "no loop" if self.stall is None else f"{self.stall * 1000:.0f} ms worst stall"
+        stall = "no loop" if self.stall is None else f"stall {self.stall.text('ms', factor=1000)}"
         return (
-            f"{self.name:<24} {self.wall:5.1f} s  {stall:<20} {self.memory / 1e6:5.0f} MB  "
+            f"{self.name:<24} {self.wall.text('s', digits=1):<17} {stall:<24} "
+            f"{self.memory.median / 1e6:4.0f} MB  "
             f"{self.survived} of {len(self.survival)} faults survived"
         )
 
@@ -76,6 +112,7 @@ class Outcome:
     figures: dict[str, Any] = field(default_factory=dict)
     status: int | None = None  # None: killed at the deadline
     memory: dict[int, int] = field(default_factory=dict)  # pid -> peak in bytes
+    deadline: float = DEADLINE
 
     @property
     def ended_well(self) -> bool:
@@ -84,7 +121,7 @@ class Outcome:
     @property
     def ending(self) -> str:
         if self.status is None:
-            return f"never ended; killed after {DEADLINE:g} s"
+            return f"never ended; killed after {self.deadline:.0f} s"
         if self.status < 0:
             return f"the program was killed by {signal.Signals(-self.status).name}"
         return f"the whole program ended with exit status {self.status}"
@@ -100,7 +137,7 @@ async def compare(
     faulty = {fault.page: fault.kind for fault in plan.faults}
     clean = [
         f"http://{host}:{port}/{page}" for page, host in plan.pages.items() if page not in faulty
-    ][: 12 if quick else 30]
+    ][: 8 if quick else 12]
     addresses = {
         fault.kind: f"http://{plan.pages[fault.page]}:{port}/{fault.page}" for fault in plan.faults
     }
@@ -110,37 +147,69 @@ async def compare(
         for kinds in _GROUPS
         for name in NAMES
     ]
-    done = 0
+    done, rounds = 0, ROUNDS
+    outcomes: dict[str, list[Outcome]] = {name: [] for name in NAMES}
 
-    async def counted(task: Task, deadline: float = DEADLINE) -> Outcome:
+    async def counted(task: Task, deadline: float) -> Outcome:
         nonlocal done
         outcome = await measure(task, deadline=deadline)
         done += 1
-        told(done, len(NAMES) + len(trials), "programs measured")
+        told(done, len(NAMES) * rounds + len(trials), "programs measured")
         return outcome
 
-    told(done, len(NAMES) + len(trials), "programs measured")
-    timed = [await counted(Task(name, clean, "none"), _CLEAN_DEADLINE) for name in NAMES]
-    outcomes = await gather_limited(
-        (counted(Task(name, urls, f"{name} {kinds[0]}")) for name, kinds, urls in trials),
+    told(done, len(NAMES) * rounds + len(trials), "programs measured")
+    started = time.monotonic()
+    for number in range(ROUNDS):
+        if number >= 2 and time.monotonic() - started > _ROUNDS_BUDGET:
+            rounds = number
+            break
+        # Each time another one goes first, so that none always follows the same.
+        for name in (*NAMES[number:], *NAMES[:number]):
+            outcomes[name].append(await counted(Task(name, clean, "none"), _PATIENT_DEADLINE))
+
+    slowest = {
+        name: max((one.figures.get("wall", 0.0) for one in each), default=0.0)
+        for name, each in outcomes.items()
+    }
+    # Several run at once now, so that each is slower than it was alone.
+    parse_timeout = _PARSE_TIMEOUT + 2 * slowest["aioconc"]
+    tried = await gather_limited(
+        (
+            counted(
+                Task(name, urls, f"{name} {kinds[0]}", parse_timeout),
+                DEADLINE + parse_timeout + slowest[name]
+                if Kind.HANG in kinds
+                else _PATIENT_DEADLINE,
+            )
+            for name, kinds, urls in trials
+        ),
         limit=_AT_ONCE,
     )
-    for name, clean_run in zip(NAMES, timed, strict=True):
+    for name, clean_runs in outcomes.items():
         survival = {
             kind: _survived(kind, addresses[kind], few, outcome)
             for kind in Kind
-            for (each, kinds, _), outcome in zip(trials, outcomes, strict=True)
+            for (each, kinds, _), outcome in zip(trials, tried, strict=True)
             if each == name and kind in kinds
         }
-        yield Compared(
-            name=name,
-            pages=len(clean),
-            wall=clean_run.figures.get("wall", float("nan")),
-            stall=clean_run.figures.get("stall"),
-            memory=sum(clean_run.memory.values()),
-            processes=len(clean_run.memory),
-            survival=survival,
-        )
+        yield _compared(name, len(clean), clean_runs, survival)
+
+
+def _compared(
+    name: str, pages: int, clean_runs: Sequence[Outcome], survival: dict[Kind, Survival]
+) -> Compared:
+    """The figures of the rounds that ended, together."""
+    ended = [each for each in clean_runs if each.ended_well]
+    stalls = [each.figures["stall"] for each in ended]
+    return Compared(
+        name=name,
+        pages=pages,
+        wall=Figure(tuple(each.figures["wall"] for each in ended)),
+        stall=None if None in stalls else Figure(tuple(stalls)),
+        memory=Figure(tuple(float(sum(each.memory.values())) for each in ended)),
+        processes=max((len(each.memory) for each in ended), default=0),
+        survival=survival,
+    )
 
 
 def _mixed(clean: Sequence[str], faulty: Sequence[str]) -> list[str]:
@@ -170,7 +239,7 @@ def _survived(kind: Kind, url: str, clean: Sequence[str], outcome: Outcome) -> S
 
 async def measure(task: Task, *, deadline: float = DEADLINE) -> Outcome:
     """Run one approach in a process of its own, for at most `deadline` seconds."""
-    outcome = Outcome()
+    outcome = Outcome(deadline=deadline)
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",

@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple, Protocol
 import aiohttp
 
 from aioconc import RateLimiter, WorkerCrashed, backoff, map_limited, offload_cpu, offload_io
+from aioconc.demo._body import read_text
 from aioconc.demo._frontier import Frontier
 from aioconc.demo._journal import Journal, PageError, host_of
 from aioconc.demo._parse import Page, parse
@@ -30,6 +31,7 @@ class Manners:
     burst: int = 20
     fetch_timeout: float = 10.0
     parse_timeout: float = 3.0
+    most_bytes: int = 10_000_000  # of one page
 
 
 class Store(Protocol):
@@ -68,7 +70,7 @@ async def crawl(
                 if response.status == 429:
                     limiters[host_of(url)].pause(float(response.headers.get("Retry-After", 1)))
                 response.raise_for_status()
-                return Download(url, await response.text())
+                return Download(url, await read_text(response, manners.most_bytes))
 
     async def read(download: Download | Exception) -> Page:
         if isinstance(download, Exception):

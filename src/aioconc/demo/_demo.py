@@ -34,7 +34,7 @@ from aioconc.demo._parse import parse
 from aioconc.demo._politeness import ONE_PER_SECOND, USER_AGENT, Robots
 from aioconc.demo._screen import Screen
 from aioconc.demo._server import Plan
-from aioconc.demo._site import cache_folder, plan_folder, plan_site, render_site, serving
+from aioconc.demo._site import page_folder, plan_folder, plan_site, render_site, serving
 from aioconc.demo._verdicts import Verdict, judge
 
 
@@ -80,22 +80,28 @@ async def _do_all(run: Run, screen: Screen) -> None:
         assert options.source is not None
         await _crawl_web(run, options.source, screen)
         return
-    plan = await _prepare(run, screen)
+    if options.source is not None:
+        await _serve_and_crawl(run, plan_folder(Path(options.source)), screen)
+        return
+    with page_folder() as (folder, why_not_cached):
+        if why_not_cached:
+            screen.note(f"Pages are not kept for the next run: {why_not_cached}")
+        await _serve_and_crawl(run, await _prepare(run, folder, screen), screen)
+
+
+async def _serve_and_crawl(run: Run, plan: Plan, screen: Screen) -> None:
     async with serving(plan) as port:
         run.urls = {
             fault.page: f"http://{plan.pages[fault.page]}:{port}/{fault.page}"
             for fault in run.faults
         }
         await _crawl_site(run, plan, port, screen)
-        if options.compare:
+        if run.options.compare:
             await _compare(run, plan, port, screen)
 
 
-async def _prepare(run: Run, screen: Screen) -> Plan:
+async def _prepare(run: Run, folder: Path, screen: Screen) -> Plan:
     """The pages, made or found, and the plan of how they are served."""
-    if run.options.source is not None:
-        return plan_folder(Path(run.options.source))
-    folder = cache_folder()
     with _timed(run, "render"):
         screen.phase(f"Pages: the standard library of Python {platform.python_version()}")
 
@@ -103,7 +109,10 @@ async def _prepare(run: Run, screen: Screen) -> Plan:
             run.rendered = total
             screen.progress(done, total, "pages rendered with offload_cpu")
 
-        files = await render_site(choose_modules(run.options.pages), folder, told)
+        try:
+            files = await render_site(choose_modules(run.options.pages), folder, told)
+        except OSError as error:
+            raise CannotStart(f"the pages cannot be written: {error}") from error
     run.faults = plan_faults(files, run.options.seed)
     screen.planned(run)
     return plan_site(folder, files, run.faults, run.options.seed)

@@ -17,6 +17,8 @@ from aioconc.demo._parse import Page, parse
 
 SLOW_SECONDS = 2.0
 RETRY_AFTER = 1
+# Requests that carry the same name here share one history of faults; "none" has no faults.
+RUN_HEADER = "X-Demo-Run"
 MARK = '<meta name="aioconc-demo-fault" content="{}">'
 
 

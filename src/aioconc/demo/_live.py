@@ -52,6 +52,7 @@ class LiveScreen(Screen):
         self._drawn = 0  # lines of the picture on the terminal
         self._progress: dict[str, tuple[int, int, str]] = {}
         self._phase = ""
+        self._notes: list[str] = []  # said at the end, where the picture stays
         self._run: Run | None = None
         self._started = time.monotonic()
         self._style = Style(
@@ -63,6 +64,9 @@ class LiveScreen(Screen):
     def phase(self, title: str) -> None:
         self._phase = title.partition(":")[0]
         self._redraw()
+
+    def note(self, text: str) -> None:
+        self._notes.append(text)
 
     def progress(self, done: int, total: int, what: str) -> None:
         self._progress[self._phase] = (done, total, what)
@@ -85,7 +89,7 @@ class LiveScreen(Screen):
 
     def summary(self, run: "Run", report: "Path") -> None:
         self._out.write("\n")
-        for line in summary_lines(run, report):
+        for line in [*self._notes, *summary_lines(run, report)]:
             self._out.write(f" {line}\n")
         self._out.flush()
 

@@ -6,6 +6,7 @@ not lost, and a last one with the figures. Ends when its standard input ends.
 """
 
 import asyncio
+import importlib
 import json
 import os
 import sys
@@ -19,11 +20,15 @@ from aioconc.demo._heartbeat import Heartbeat, heartbeat
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Which approach is to visit which pages; `run` names its history of faults."""
+    """Which approach is to visit which pages; `run` names its history of faults.
+
+    `parse_timeout` is how many seconds a page may take to parse, for the one that can set that.
+    """
 
     approach: str
     urls: list[str]
     run: str
+    parse_timeout: float = 30.0
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -32,6 +37,10 @@ class Task:
 def main() -> int:
     task = Task(**json.loads(sys.stdin.readline()))
     threading.Thread(target=_end_with_parent, name="end with parent", daemon=True).start()
+    if task.approach in ASYNC:
+        # Loading it is no part of the work; the others do not need it, nor its memory.
+        importlib.import_module("aiohttp")
+        importlib.import_module("aioconc.demo._crawl")
     started = time.monotonic()
     stall = None
     if task.approach in SYNC:
@@ -45,7 +54,7 @@ def main() -> int:
 async def _with_heartbeat(task: Task) -> float:
     heart = Heartbeat()
     async with heartbeat(heart):
-        await ASYNC[task.approach](task.urls, task.run, _tell)
+        await ASYNC[task.approach](task.urls, task.run, _tell, task.parse_timeout)
     return heart.worst
 
 

@@ -11,9 +11,11 @@ from urllib.robotparser import RobotFileParser
 import aiohttp
 
 from aioconc import __version__
+from aioconc.demo._body import read_start
 
 USER_AGENT = f"aioconc-demo/{__version__}"
 ONE_PER_SECOND = 1.0
+_MOST_RULES = 500 * 1024  # bytes
 
 
 class Robots:
@@ -32,8 +34,11 @@ class Robots:
         async with session.get(urljoin(start, "/robots.txt")) as response:
             if response.status >= 500:
                 return cls(start, ["User-agent: *", "Disallow: /"])
-            text = await response.text(errors="replace") if response.status == 200 else ""
-            return cls(start, text.splitlines())
+            if response.status != 200:
+                return cls(start, [])
+            # The rest of a longer one may be ignored (RFC 9309, 2.5).
+            body, _ = await read_start(response, _MOST_RULES)
+            return cls(start, body.decode(errors="replace").splitlines())
 
     def allows(self, url: str) -> bool:
         """Whether to visit `url`: a page of this site that its rules do not forbid."""

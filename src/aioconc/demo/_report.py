@@ -7,7 +7,7 @@ in `index.sqlite`.
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from html import escape
 from importlib import resources
 from pathlib import Path
@@ -22,7 +22,7 @@ from aioconc.demo._similar import similar_pages
 from aioconc.demo._verdicts import Verdict
 
 if TYPE_CHECKING:
-    from aioconc.demo._compare import Compared
+    from aioconc.demo._compare import Compared, Figure
     from aioconc.demo._demo import Run
 
 # The text that a report carries for its search box; more makes the file slow to open.
@@ -196,31 +196,41 @@ def _comparison(compared: "list[Compared]") -> str:
     if not compared:
         return ""
 
-    def chart(title: str, hint: str, value: Any, text: Any) -> str:
-        rows = [Bar(c.name, value(c), text(c), c.name == "aioconc") for c in compared]
-        return bars(title, hint, rows)
+    def chart(
+        title: str, figure: "Callable[[Compared], Figure | None]", unit: str, **how: Any
+    ) -> str:
+        rows = []
+        factor = how.get("factor", 1.0)
+        for each in compared:
+            found = figure(each)
+            if found is None:
+                rows.append(Bar(each.name, None, "no loop"))
+            else:
+                low, high = (end * factor for end in found.spread)
+                text = found.text(unit, **how)
+                strong = each.name == "aioconc"
+                rows.append(Bar(each.name, found.median * factor, text, strong, (low, high)))
+        return bars(title, "less is better", rows)
 
     charts = [
-        chart("Wall time", "less is better", lambda c: c.wall, lambda c: _seconds(c.wall)),
-        chart(
-            "Longest stall of the event loop",
-            "less is better",
-            lambda c: c.stall,
-            lambda c: "no loop" if c.stall is None else f"{c.stall * 1000:.0f} ms",
-        ),
-        chart(
-            "Peak memory, all processes",
-            "less is better",
-            lambda c: c.memory / 1e6,
-            lambda c: f"{c.memory / 1e6:.0f} MB in {c.processes}",
-        ),
-        chart(
+        chart("Wall time", lambda each: each.wall, "s", digits=1),
+        chart("Longest stall of the event loop", lambda each: each.stall, "ms", factor=1000),
+        chart("Peak memory, all processes", lambda each: each.memory, "MB", factor=1e-6),
+        bars(
             "Faults survived",
             "more is better",
-            lambda c: float(c.survived),
-            lambda c: f"{c.survived} of {len(c.survival)}",
+            [
+                Bar(
+                    each.name,
+                    float(each.survived),
+                    f"{each.survived} of {len(each.survival)}",
+                    each.name == "aioconc",
+                )
+                for each in compared
+            ],
         ),
     ]
+    rounds = max(len(each.wall.rounds) for each in compared)
     heads = "".join(f"<th>{escape(each.name)}</th>" for each in compared)
     rows = "".join(
         f"<tr><th>{escape(TITLES[kind])}</th>{''.join(_cell(each, kind) for each in compared)}</tr>"
@@ -228,10 +238,11 @@ def _comparison(compared: "list[Compared]") -> str:
     )
     return (
         "<section><h2>The same work, five ways</h2>"
-        f"<p>Each way is a process of its own. It fetches and parses {compared[0].pages} pages "
-        "without faults for the first three charts, one run each: on a busy machine times vary, "
-        "stalls and survival hardly. Then it meets each fault among good pages. All catch and "
-        "report errors; what else happens is below.</p>"
+        f"<p>Each way is a program of its own. It fetches and parses {compared[0].pages} pages "
+        f"without faults, in {rounds} rounds in which the ways take turns: bars and figures are "
+        "medians, the thin lines and the figures in brackets go from the least to the greatest. "
+        "Then it meets each fault among good pages. All catch and report errors; what else "
+        "happens is below.</p>"
         f"<div class='charts'>{''.join(charts)}</div>"
         "<h3>How each one dies</h3>"
         f"<div class='wide'><table class='deaths'><thead><tr><th></th>{heads}</tr></thead>"
@@ -247,10 +258,6 @@ def _cell(compared: "Compared", kind: Kind) -> str:
     one = compared.survival[kind]
     mark = "yes" if one.survived else "no"
     return f'<td><span class="mark {mark}"></span>{escape(one.detail)}</td>'
-
-
-def _seconds(value: float) -> str:
-    return "did not end" if value != value else f"{value:.1f} s"
 
 
 def _where(run: "Run", results: dict[str, Any]) -> str:

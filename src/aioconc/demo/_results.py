@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from aioconc.demo._journal import Journal, Span
 
 if TYPE_CHECKING:
+    from aioconc.demo._compare import Figure
     from aioconc.demo._demo import Run
 
 
@@ -22,7 +23,7 @@ def results_of(run: "Run") -> dict[str, Any]:
     journal = run.journal
     verdicts = run.verdicts()
     return {
-        "schema": 1,
+        "schema": 2,
         "versions": versions(),
         "cores": _cores(),
         "seed": run.options.seed,
@@ -64,9 +65,9 @@ def results_of(run: "Run") -> dict[str, Any]:
             {
                 "name": each.name,
                 "pages": each.pages,
-                "seconds": round(each.wall, 3),
-                "worst_loop_stall": None if each.stall is None else round(each.stall, 4),
-                "peak_memory_bytes": each.memory,
+                "seconds": _figure(each.wall, 3),
+                "worst_loop_stall": None if each.stall is None else _figure(each.stall, 4),
+                "peak_memory_bytes": _figure(each.memory, 0),
                 "processes": each.processes,
                 "faults_survived": each.survived,
                 "faults": {
@@ -76,6 +77,19 @@ def results_of(run: "Run") -> dict[str, Any]:
             }
             for each in run.compared
         ],
+    }
+
+
+def _figure(figure: "Figure", digits: int) -> dict[str, Any]:
+    """Median, least and greatest of the rounds, and all of them; None where no round ended."""
+    if not figure.rounds:
+        return {"median": None, "least": None, "greatest": None, "rounds": []}
+    least, greatest = figure.spread
+    return {
+        "median": round(figure.median, digits),
+        "least": round(least, digits),
+        "greatest": round(greatest, digits),
+        "rounds": [round(each, digits) for each in figure.rounds],
     }
 
 

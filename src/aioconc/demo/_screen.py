@@ -23,6 +23,9 @@ class Screen:
     def phase(self, title: str) -> None:
         """A new part of the run begins."""
 
+    def note(self, text: str) -> None:
+        """Something that the user should know."""
+
     def progress(self, done: int, total: int, what: str) -> None:
         """So much of the present part is done."""
 
@@ -56,6 +59,9 @@ class PlainScreen(Screen):
 
     def phase(self, title: str) -> None:
         self._say(title)
+
+    def note(self, text: str) -> None:
+        self._say(text)
 
     def progress(self, done: int, total: int, what: str) -> None:
         if done in (0, total):

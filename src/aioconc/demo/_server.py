@@ -18,11 +18,9 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from aioconc.demo._faults import RETRY_AFTER, SLOW_SECONDS, Fault, Kind, mark
+from aioconc.demo._faults import RETRY_AFTER, RUN_HEADER, SLOW_SECONDS, Fault, Kind, mark
 
 INDEX_GROUPS = 4
-# Requests that carry the same name here share one history of faults; "none" has no faults.
-RUN_HEADER = "X-Demo-Run"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,8 @@ import os
 import sys
 import tempfile
 import zlib
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from functools import partial
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from aioconc import map_limited, offload_cpu, offload_io
@@ -30,6 +29,24 @@ def cache_folder() -> Path:
     return Path(base, "aioconc", "demo", f"{sys.implementation.name}-{version}")
 
 
+@contextmanager
+def page_folder() -> Iterator[tuple[Path, str]]:
+    """A folder for the pages, and why it is not the cache: "" if it is.
+
+    Where the cache cannot be written and read, a temporary folder serves for this run.
+    """
+    try:
+        folder = cache_folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            next(folder.iterdir(), None)
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home folder
+        with tempfile.TemporaryDirectory(prefix="aioconc-demo-") as temporary:
+            yield Path(temporary), str(error)
+    else:
+        yield folder, ""
+
+
 async def render_site(
     modules: Sequence[str], folder: Path, told: Callable[[int, int], object]
 ) -> list[str]:
@@ -37,7 +54,7 @@ async def render_site(
 
     `told(done, total)` hears of progress, counting only the pages that have to be made.
     """
-    missing = [name for name in modules if not _page_file(folder, name).exists()]
+    missing = [name for name in modules if not _is_readable(_page_file(folder, name))]
     done = 0
 
     async def make(name: str) -> None:
@@ -48,7 +65,6 @@ async def render_site(
         told(done, len(missing))
 
     if missing:
-        await offload_io(partial(folder.mkdir, parents=True, exist_ok=True))
         told(0, len(missing))
         await map_limited(make, missing, limit=2 * (os.cpu_count() or 1))
     # An empty file says that the module cannot be imported here, so that no run tries again.
@@ -57,6 +73,14 @@ async def render_site(
 
 def _page_file(folder: Path, name: str) -> Path:
     return folder / f"{name}.html"
+
+
+def _is_readable(file: Path) -> bool:
+    try:
+        with file.open("rb"):
+            return True
+    except OSError:  # not there, or not ours: it is made anew
+        return False
 
 
 def _write(file: Path, text: str) -> None:

@@ -9,7 +9,6 @@ import pytest
 pytest.importorskip("aiohttp")
 
 from aioconc.demo._charts import Bar, Lane, Mark, bars, timeline
-from aioconc.demo._compare import Outcome, _survived
 from aioconc.demo._faults import Fault, Kind, mark, parse_with_faults, plan_faults
 from aioconc.demo._frontier import Frontier
 from aioconc.demo._index import Hit, Index, read_sections
@@ -334,20 +333,3 @@ def test_wrong_options_say_what_is_right(
         parse_options(words)
     assert caught.value.code == 2
     assert message in capsys.readouterr().err
-
-
-def test_survival_is_judged_by_what_was_printed() -> None:
-    """A program that died, lost good pages or lost a page that could be had did not survive."""
-    good, bad = "http://good", "http://bad"
-
-    def judged(kind: Kind, errors: dict[str, str | None], status: int | None = 0) -> bool:
-        outcome = Outcome(errors, {"wall": 1.0} if status == 0 else {}, status)
-        return _survived(kind, bad, [good], outcome).survived
-
-    assert judged(Kind.FLAKY, {good: None, bad: None})
-    assert not judged(Kind.FLAKY, {good: None, bad: "HTTP 500"})
-    assert judged(Kind.CRASH, {good: None, bad: "WorkerCrashed"})
-    assert not judged(Kind.CRASH, {good: "BrokenProcessPool", bad: "BrokenProcessPool"})
-    assert not judged(Kind.CRASH, {good: None}, status=13)
-    assert not judged(Kind.HANG, {good: None}, status=None)
-    assert not judged(Kind.HANG, {good: None})
