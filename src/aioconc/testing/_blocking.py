@@ -2,8 +2,8 @@
 
 A watchdog thread looks at the stack of the loop's thread, many times within the threshold, and
 takes what it finds in the same callback for too long. Nothing is scheduled in a loop of asyncio,
-so that its order, and a virtual clock, stay as they are; a loop that shows no callbacks on the
-stack, such as uvloop, is asked to call back, and only while it seems busy. Durations are real.
+so that its order, and a virtual clock, stay as they are; one that shows no callbacks on the stack,
+such as uvloop, gets a timer that notes when it comes round. Durations are real.
 """
 
 import asyncio
@@ -12,12 +12,13 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
 from time import perf_counter
 from types import CodeType, FrameType, TracebackType
-from typing import Final
+from typing import Any, Final
 
 from aioconc._internal._check import check_seconds
 from aioconc.errors import BlockingError
@@ -72,75 +73,87 @@ class BlockReport:
 
 
 class _LoopThread:
-    """What the thread of a loop is doing, seen from another thread."""
+    """What the thread of a loop is doing, seen from another thread.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    Args:
+        loop: the loop, which runs in the calling thread.
+        pause: seconds between two looks.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, pause: float) -> None:
         self._loop = loop
+        self._pause = pause
         self._ident: Final = threading.get_ident()
         self._shows_callbacks: Final = isinstance(loop, asyncio.BaseEventLoop)
-        self._waiting: Final = None if self._shows_callbacks else _below_the_task()
-        self._beat: _Beat | None = None
+        # When the loop last came round, as far as that was noted, in the loop's thread.
+        self.turned = perf_counter()
+        # Ends the noting.
+        self.end: Final = self._note_turns() if self._shows_callbacks else self._tick()
         # Seconds that the thread was ready in, without being given a processor.
         self.delayed: Final = _RunDelay()
         clock = getattr(time, "pthread_getcpuclockid", None)
         self._clock: Final = None if clock is None else clock(self._ident)
 
-    def look(self) -> tuple[object, FrameType] | None:
-        """The callback that runs now, and the innermost frame in it; None if none does.
+    def _note_turns(self) -> Callable[[], None]:
+        selector: Any = getattr(self._loop, "_selector", None)
+        if selector is None:
+            return lambda: None
+        original, before = selector.select, vars(selector).get("select")
 
-        The first is the same object as long as it is the same call of the same callback.
+        def select(timeout: float | None = None) -> Any:
+            self.turned = perf_counter()
+            return original(timeout)
+
+        def end() -> None:
+            if vars(selector).get("select") is select:  # else somebody has wrapped it in turn
+                if before is None:
+                    del selector.select
+                else:
+                    selector.select = before
+
+        selector.select = select
+        return end
+
+    def _tick(self) -> Callable[[], None]:
+        handle: asyncio.TimerHandle | None = None
+
+        def tick() -> None:
+            nonlocal handle
+            self.turned = perf_counter()
+            handle = self._loop.call_later(self._pause, tick)
+
+        def end() -> None:
+            if handle is not None:
+                handle.cancel()
+
+        tick()
+        return end
+
+    def look(self) -> tuple[object, FrameType] | None:
+        """What runs now, and the innermost frame in it; None if nothing does.
+
+        The first is the same object as long as it is the same call of the same callback. Where
+        the loop shows no callbacks, it is the same until the loop comes round.
         """
         frame = sys._current_frames().get(self._ident)
-        if frame is None:
+        if frame is None or not self._loop.is_running():
             return None
-        if self._shows_callbacks:
-            callback: object = _outermost_callback(frame)
-        elif frame is self._waiting or not self._loop.is_running():
-            callback = None
-        else:
-            callback = self._ask()
+        callback: object = _callback(frame) if self._shows_callbacks else self.turned
         return None if callback is None else (callback, frame)
-
-    def _ask(self) -> "_Beat | None":
-        """The beat that the loop owes us; a new one if it has come round."""
-        if self._beat is None or self._beat.came:
-            self._beat = _Beat()
-            try:
-                self._loop.call_soon_threadsafe(self._beat.come)
-            except RuntimeError:  # closed at this moment
-                self._beat = None
-        return self._beat
 
     def worked(self) -> float:
         """Seconds of processor time that the thread has used; 0.0 where that is not told."""
         return 0.0 if self._clock is None else time.clock_gettime(self._clock)
 
 
-class _Beat:
-    """One call that the loop was asked for."""
-
-    def __init__(self) -> None:
-        self.came = False
-
-    def come(self) -> None:
-        self.came = True
-
-
-def _outermost_callback(frame: FrameType | None) -> FrameType | None:
-    """The frame in which the loop runs a callback; a new one for each."""
+def _callback(frame: FrameType | None) -> FrameType | None:
+    """The outermost frame in which a loop runs a callback; a new one for each."""
     found = None
     while frame is not None:
         if frame.f_code is _CALLBACK:
             found = frame
         frame = frame.f_back
     return found
-
-
-def _below_the_task() -> FrameType | None:
-    """The frame that called the running loop, innermost while that loop waits."""
-    task = asyncio.current_task()
-    frame: FrameType | None = getattr(task and task.get_coro(), "cr_frame", None)
-    return None if frame is None else frame.f_back
 
 
 # Watch life:   one look after another -> told to end -> a last look -> ended
@@ -151,7 +164,7 @@ class _Watchdog:
     def __init__(self, loop: asyncio.AbstractEventLoop, threshold: float) -> None:
         self._threshold = threshold
         self._pause = max(threshold / _LOOKS, _SHORTEST_PAUSE)
-        self._subject = _LoopThread(loop)
+        self._subject = _LoopThread(loop, self._pause)
         self._told_to_end = threading.Lock()  # held until then
         self._told_to_end.acquire()
         self._thread = threading.Thread(target=self._watch, name="no_blocking", daemon=True)
@@ -166,12 +179,17 @@ class _Watchdog:
 
     def begin(self) -> None:
         """Start looking."""
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:
+            self._subject.end()
+            raise
 
     def end(self) -> None:
         """Look once more and stop."""
         self._told_to_end.release()
         self._thread.join()
+        self._subject.end()
 
     def _watch(self) -> None:
         waited = _RunDelay()
@@ -188,10 +206,11 @@ class _Watchdog:
             if found and (found[0] is self._callback or late > self._threshold):
                 spot = _Spot.of(found[1])
             # Code that keeps the interpreter to itself keeps this thread out too. That is so when
-            # neither the machine has done it, nor the turns that threads take, and meanwhile the
-            # loop's thread was at work.
+            # the loop has not come round meanwhile (one that turns fast keeps others out as well),
+            # its thread was at work, and it was neither the machine nor the turns of threads.
             kept_out = 0.0
             if late > self._threshold:
+                late = min(late, now - self._subject.turned - self._pause)
                 late -= waited() - kept_waiting + 2 * sys.getswitchinterval()
                 if late > self._threshold and self._subject.worked() - worked > late / 2:
                     kept_out = late
