@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         WorkerCrashed as WorkerCrashed,
     )
     from aioconc.executors import (
+        ProcessExecutor as ProcessExecutor,
         ThreadExecutor as ThreadExecutor,
         offload_cpu as offload_cpu,
         offload_io as offload_io,
@@ -65,6 +66,7 @@ _EXPORTS = {
     "offload_cpu": "aioconc.executors",
     "use": "aioconc.executors",
     "ThreadExecutor": "aioconc.executors",
+    "ProcessExecutor": "aioconc.executors",
     # errors
     "AioconcError": "aioconc.errors",
     "WorkerCrashed": "aioconc.errors",
@@ -81,6 +83,7 @@ __all__ = [
     "Supervisor",
     "TaskGroup",
     "TaskHandle",
+    "ProcessExecutor",
     "ThreadExecutor",
     "WorkerCrashed",
     "backoff",

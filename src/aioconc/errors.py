@@ -58,6 +58,8 @@ class WorkerCrashed(AioconcError, RuntimeError):
         exitcode: its exit status, or None where unknown; negative: killed by that signal.
         signal: number of the signal that killed it, or None.
         attempt: which attempt of the call this was, from 1.
+        stderr_tail: the traceback that the worker wrote when it died of a fatal error, if any.
+        oom_suspected: whether the kernel probably killed it for want of memory.
     """
 
     def __init__(
@@ -67,8 +69,12 @@ class WorkerCrashed(AioconcError, RuntimeError):
         pid: int | None = None,
         exitcode: int | None = None,
         attempt: int = 1,
+        stderr_tail: str = "",
+        oom_suspected: bool = False,
     ) -> None:
         super().__init__(message)
+        self.stderr_tail = stderr_tail
+        self.oom_suspected = oom_suspected
         self.pid = pid
         self.exitcode = exitcode
         self.signal = -exitcode if exitcode is not None and exitcode < 0 else None

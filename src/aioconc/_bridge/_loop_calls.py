@@ -42,52 +42,68 @@ class LoopCalls:
 
     def call(self, fn: Callable[..., Any], name: str, args: Any, kwargs: Mapping[str, Any]) -> Any:
         """In the thread: the result of `fn(*args, **kwargs)`, called in the loop."""
-        answer: Future[Any] = Future()
+        outcome: Future[Any] = Future()
         context = contextvars.copy_context()
 
-        def start() -> None:
-            try:
-                if (error := self._unwanted()) is not None:
-                    raise error
-                result = fn(*args, **kwargs)
-                if not hasattr(result, "__await__"):
-                    answer.set_result(result)
-                    return
-                task = asyncio.ensure_future(result, loop=self._loop)
-                self._tasks.add(task)
-                self._mailbox.awaited -= 1
-                task.add_done_callback(finish)
-                if self._unwanted() is not None:
-                    task.cancel()
-            except (KeyboardInterrupt, SystemExit) as error:
-                answer.set_exception(error)
-                raise
-            except BaseException as error:
-                answer.set_exception(error)
-
-        def finish(task: "asyncio.Future[Any]") -> None:
-            self._tasks.discard(task)
-            self._mailbox.awaited += 1
-            if task.cancelled():
-                answer.set_exception(
-                    self._unwanted() or TaskCancelled(f"{name} was cancelled in the loop")
-                )
-            elif (error := task.exception()) is not None:
-                answer.set_exception(error)
+        def answer(error: BaseException | None, value: Any) -> None:
+            if error is None:
+                outcome.set_result(value)
             else:
-                answer.set_result(task.result())
+                outcome.set_exception(error)
+
+        def start() -> None:
+            self.begin(fn, name, args, kwargs, answer)
 
         if not self._mailbox.post(self._loop, lambda: context.run(start)):
             raise RuntimeError(
                 f"the event loop that awaited {self._label} is closed; nothing can be called in it"
             )
-        while not wait((answer,), timeout=_LOOK).done:
+        while not wait((outcome,), timeout=_LOOK).done:
             if self._loop.is_closed():
                 raise RuntimeError(
                     f"the event loop that awaited {self._label} was closed before {name} had "
                     "ended in it"
                 )
-        return answer.result()
+        return outcome.result()
+
+    def begin(
+        self,
+        fn: Callable[..., Any],
+        name: str,
+        args: Any,
+        kwargs: Mapping[str, Any],
+        answer: Callable[[BaseException | None, Any], object],
+    ) -> None:
+        """In the loop: call `fn`, await what it gives if that can be, and tell `answer`."""
+
+        def finish(task: "asyncio.Future[Any]") -> None:
+            self._tasks.discard(task)
+            self._mailbox.awaited += 1
+            if task.cancelled():
+                answer(self._unwanted() or TaskCancelled(f"{name} was cancelled in the loop"), None)
+            elif (error := task.exception()) is not None:
+                answer(error, None)
+            else:
+                answer(None, task.result())
+
+        try:
+            if (error := self._unwanted()) is not None:
+                raise error
+            result = fn(*args, **kwargs)
+            if not hasattr(result, "__await__"):
+                answer(None, result)
+                return
+            task = asyncio.ensure_future(result, loop=self._loop)
+            self._tasks.add(task)
+            self._mailbox.awaited -= 1
+            task.add_done_callback(finish)
+            if self._unwanted() is not None:
+                task.cancel()
+        except (KeyboardInterrupt, SystemExit) as error:
+            answer(error, None)
+            raise
+        except BaseException as error:
+            answer(error, None)
 
     def cancel(self) -> None:
         """Cancel what was started and has not ended; any thread, once the work is unwanted."""

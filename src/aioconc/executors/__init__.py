@@ -1,7 +1,7 @@
 """Places where calls can run away from the event loop, behind one interface.
 
-`offload_io` and `offload_cpu` are all that most programs need; `ThreadExecutor` and
-`FuturesExecutor` are places of one's own, and `use` makes one the default for a block. Loads
+`offload_io` and `offload_cpu` are all that most programs need; `ThreadExecutor`,
+`ProcessExecutor` and `FuturesExecutor` are places of one's own, and `use` makes one the default for a block. Loads
 neither multiprocessing nor cloudpickle before a process is needed.
 """
 
@@ -16,6 +16,7 @@ from aioconc.executors._futures import FuturesExecutor
 from aioconc.executors._inline import InlineExecutor
 from aioconc.executors._offload import offload_cpu, offload_io, use
 from aioconc.executors._thread import ThreadExecutor
+from aioconc.executors.process import ProcessExecutor
 
 __all__ = [
     "Capabilities",
@@ -24,6 +25,7 @@ __all__ = [
     "Fate",
     "FuturesExecutor",
     "InlineExecutor",
+    "ProcessExecutor",
     "ThreadExecutor",
     "offload_cpu",
     "offload_io",

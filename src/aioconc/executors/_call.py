@@ -19,7 +19,8 @@ from aioconc._internal import _hooks
 from aioconc.errors import ExecutorClosed, TaskCancelled, WorkerExit
 from aioconc.executors._base import CallOptions, name_of
 from aioconc.tasks._join import join
-from aioconc.worker._link import Cancelled, Link, set_link
+from aioconc.worker._link import Cancelled, Link
+from aioconc.worker._place import set_link
 
 _log = logging.getLogger("aioconc.executors")
 
@@ -80,6 +81,10 @@ class Job:
             return False
         return True
 
+    def unclaim(self) -> None:
+        """Its worker died before it began: another may claim it."""
+        self._ticket.append(None)
+
     def start(self) -> bool:
         """Claim it for a worker, which must then run it."""
         return self.claim()
@@ -102,6 +107,9 @@ class Job:
     def ask(self) -> None:
         """Ask running work to stop."""
 
+    def begin_clock(self) -> None:
+        """A worker has it: a time limit counts from now."""
+
 
 class Call(Job, Link):
     """A call that a task awaits."""
@@ -112,11 +120,14 @@ class Call(Job, Link):
         "context",
         "ended",
         "expired",
+        "killed",
         "loop",
         "loop_calls",
         "mailbox",
         "on_report",
         "reports",
+        "timeout",
+        "timer",
         "waiter",
     )
 
@@ -137,6 +148,10 @@ class Call(Job, Link):
         self.ended = False
         # The time-out came first; set in the loop.
         self.expired = False
+        # Its worker is being ended by force; set in the loop.
+        self.killed = False
+        self.timeout = options.timeout
+        self.timer: asyncio.TimerHandle | None = None
         # Nobody wants the outcome any more; set in the loop, read by the worker.
         self.asked = False
 
@@ -174,6 +189,17 @@ class Call(Job, Link):
         self.ended = True
         if not self.waiter.done():
             self.waiter.set_result(None)
+
+    def begin_clock(self) -> None:
+        """The time-out counts from now."""
+        if self.timeout is not None:
+            self.timer = self.loop.call_later(self.timeout, self.expire)
+
+    def stop_clock(self) -> None:
+        """The call is over, or being ended."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
 
     def expire(self) -> None:
         """The time-out has passed; whichever of the two resolved the waiter first, counts."""
@@ -213,8 +239,7 @@ class Call(Job, Link):
             raise Cancelled(f"{self.label} is no longer wanted")
 
     def report(self, value: object) -> None:
-        listener = self.on_report
-        if listener is None or self.asked:
+        if self.on_report is None or self.asked:
             return
         unread = self.reports
         if unread is None:
@@ -224,17 +249,19 @@ class Call(Job, Link):
 
         def hand_over() -> None:
             unread.give_back()
-            try:
-                listener(value)
-            except Exception as error:
-                self.loop.call_exception_handler(
-                    {
-                        "message": f"on_report of {self.label} failed on {value!r}",
-                        "exception": error,
-                    }
-                )
+            self.hear(value)
 
         self.mailbox.post(self.loop, hand_over)
+
+    def hear(self, value: object) -> None:
+        """In the loop: give a report to the one who listens."""
+        assert self.on_report is not None
+        try:
+            self.on_report(value)
+        except Exception as error:
+            self.loop.call_exception_handler(
+                {"message": f"on_report of {self.label} failed on {value!r}", "exception": error}
+            )
 
     def call_in_loop(self, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         calls = self.loop_calls

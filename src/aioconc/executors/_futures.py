@@ -26,9 +26,10 @@ from aioconc._internal._check import check_choice, check_count
 from aioconc.errors import ExecutorClosed, SerializationError, WorkerCrashed
 from aioconc.executors._base import CallOptions, Capabilities, Kind, usable_cores
 from aioconc.executors._call import Call, Job
-from aioconc.executors._futures_face import FuturesFace, at_exit, finish_all
+from aioconc.executors._futures_face import FutureJob, FuturesFace, at_exit, finish_all
 from aioconc.executors._pool import Pool
 from aioconc.executors._process_pools import kill_workers, submit_noticed
+from aioconc.executors._remote import take_error, take_value
 from aioconc.executors._stream import StreamingExecutor
 from aioconc.executors._thread import THREADS
 from aioconc.worker._entry import Reply, dump, run_pickled
@@ -37,17 +38,6 @@ _log = logging.getLogger("aioconc.executors")
 _names = itertools.count(1)
 
 Factory = Callable[[], concurrent.futures.Executor]
-
-
-class RemoteTraceback(Exception):
-    """The worker's traceback as text; the cause of an exception that came from a worker."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.text = text
-
-    def __str__(self) -> str:
-        return f'\n"""\n{self.text}"""'
 
 
 def pack(job: Job) -> None:
@@ -66,29 +56,9 @@ def pack(job: Job) -> None:
 def unpack(job: Job, reply: Reply) -> bool:
     """Take the worker's reply apart; True for a value. Never raises."""
     good, data, text, frames = reply
-    try:
-        value = pickle.loads(data)
-    except BaseException as error:
-        where: Literal["result", "exception"] = "result" if good else "exception"
-        job.error = SerializationError(
-            f"the {where} of {job.label} cannot be unpickled: {type(error).__name__}: {error}",
-            where=where,
-            side="parent",
-        )
-        job.error.__cause__ = error
-        return False
     if good:
-        job.value = value
-        return True
-    job.error = value
-    value.__cause__ = RemoteTraceback(text)
-    if frames is not None:
-        try:
-            from tblib import Traceback
-
-            value.__traceback__ = Traceback.from_dict(frames).as_traceback()
-        except Exception:
-            _log.debug("the worker's traceback could not be rebuilt", exc_info=True)
+        return take_value(job, lambda: pickle.loads(data))
+    take_error(job, data, text, frames)
     return False
 
 
@@ -419,7 +389,7 @@ class FuturesExecutor(StreamingExecutor):
         self.kinds: tuple[Kind, ...] = ("io",) if by_reference else ("cpu",)
         self._options = CallOptions()
         self._feeder = FuturesPool(type(self).__name__, name, max_workers, given, factory)
-        self._futures = FuturesFace(self._feeder, None if by_reference else pack)
+        self._futures = FuturesFace(self._feeder, None if by_reference else self._packed)
 
     @classmethod
     def over_processes(
@@ -473,6 +443,11 @@ class FuturesExecutor(StreamingExecutor):
             pack(call)
             call.context = None
         return call
+
+    def _packed(self, fn: Callable[..., Any], args: Any, kwargs: Any) -> FutureJob:
+        job = FutureJob(self._feeder, fn, args, kwargs)
+        pack(job)
+        return job
 
     @property
     def futures(self) -> concurrent.futures.Executor:

@@ -6,6 +6,7 @@ at interpreter exit everything submitted is finished first.
 """
 
 import concurrent.futures
+import functools
 import os
 import threading
 import weakref
@@ -39,7 +40,10 @@ class FutureJob(Job):
             future.set_running_or_notify_cancel()  # tells `concurrent.futures.wait`
 
     def start(self) -> bool:
-        return self.claim() and self.outcome.set_running_or_notify_cancel()
+        # Running already: its first worker died before it had begun.
+        return self.claim() and (
+            self.outcome.running() or self.outcome.set_running_or_notify_cancel()
+        )
 
     def execute(self) -> bool | None:
         if not self.start():
@@ -77,17 +81,19 @@ class FutureJob(Job):
 class FuturesFace(concurrent.futures.Executor):
     """What `Executor.futures` gives."""
 
-    def __init__(self, pool: Pool, pack: Callable[[Job], None] | None = None) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        make: Callable[[Callable[..., Any], Any, Any], FutureJob] | None = None,
+    ) -> None:
         self._pool = pool
-        self._pack = pack
+        self._make = make or functools.partial(FutureJob, pool)
 
     def submit(
         self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
     ) -> "concurrent.futures.Future[R]":
         """As `concurrent.futures.Executor.submit`."""
-        job = FutureJob(self._pool, fn, args, kwargs)
-        if self._pack is not None:
-            self._pack(job)
+        job = self._make(fn, args, kwargs)
         self._pool.submit(job)
         job.watch()
         _unfinished.add(job.outcome)

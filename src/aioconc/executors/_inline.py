@@ -27,7 +27,8 @@ from aioconc.executors._base import (
 )
 from aioconc.executors._call import contained
 from aioconc.tasks._scope import raise_if_cancelled
-from aioconc.worker._link import Link, set_link
+from aioconc.worker._link import Link
+from aioconc.worker._place import set_link
 
 P = ParamSpec("P")
 R = TypeVar("R")

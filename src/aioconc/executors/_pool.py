@@ -78,6 +78,13 @@ class Pool:
         """Workers alive; called with the lock."""
         return 0
 
+    def stop(self, call: Call, options: CallOptions) -> "asyncio.TimerHandle | None":
+        """In the call's loop: see that this running call, which was asked to end, does so.
+
+        Returns a timer to be cancelled once it has ended.
+        """
+        return None
+
     def force(self) -> None:
         """`aclose(timeout=...)` ran out: end what can be ended."""
 
@@ -242,6 +249,9 @@ class Pool:
 class PoolExecutor(Executor):
     """The asyncio face over a `Pool`."""
 
+    # Whether a call's time-out counts from when a worker has it.
+    _clock_starts_later = False
+
     @property
     def _pool(self) -> Pool:
         raise NotImplementedError
@@ -275,9 +285,8 @@ class PoolExecutor(Executor):
         """Submit the call and see it to its end, whatever happens to this task."""
         self._pool.submit(call)
         call.mailbox.awaited += 1
-        timer = (
-            None if options.timeout is None else call.loop.call_later(options.timeout, call.expire)
-        )
+        if not self._clock_starts_later:
+            call.begin_clock()
         try:
             await call.waiter
         except asyncio.CancelledError:
@@ -290,8 +299,7 @@ class PoolExecutor(Executor):
             raise
         finally:
             call.mailbox.awaited -= 1
-            if timer is not None:
-                timer.cancel()
+            call.stop_clock()
         if call.expired:
             cancelled = await self._stop(call, options, "timeout")
             if cancelled is not None:
@@ -320,8 +328,13 @@ class PoolExecutor(Executor):
                     fate = Fate.ABANDONED
                 else:
                     call.waiter = call.loop.create_future()
+                    end = pool.stop(call, options)
                     cancelled = await join_call(call)
-            if fate is Fate.STOPPED:
+                    if end is not None:
+                        end.cancel()
+                    if call.killed:
+                        fate = Fate.KILLED
+            if fate in (Fate.STOPPED, Fate.KILLED):
                 with pool.lock:
                     pool.cancelled += 1
         tell_cancelled(call, pool.name, fate, reason)

@@ -10,7 +10,8 @@ import signal
 from typing import Any
 
 from aioconc.errors import RemoteError, SerializationError
-from aioconc.worker._link import Link, set_link
+from aioconc.worker._link import Link
+from aioconc.worker._place import set_link
 
 # A reply is (good, data, text, frames): the pickled value or error, the formatted traceback, and
 # the traceback itself as plain data, if tblib is there.
@@ -59,7 +60,7 @@ def run_pickled(data: bytes, description: tuple[str, str, int]) -> Reply:
         try:
             fn, args, kwargs = pickle.loads(data)
         except BaseException as error:
-            return _failed(
+            return failed(
                 SerializationError(
                     f"the worker cannot unpickle {label} or its arguments: "
                     f"{type(error).__name__}: {error}",
@@ -71,12 +72,12 @@ def run_pickled(data: bytes, description: tuple[str, str, int]) -> Reply:
         try:
             value = fn(*args, **kwargs)
         except BaseException as error:
-            return _failed(error, error)
+            return failed(error, error)
         del fn, args, kwargs
         try:
             return True, dump(value), "", None
         except BaseException as error:
-            return _failed(
+            return failed(
                 SerializationError(
                     f"the result of {label}, a {type(value).__qualname__}, cannot be pickled: "
                     f"{type(error).__name__}: {error}",
@@ -89,7 +90,8 @@ def run_pickled(data: bytes, description: tuple[str, str, int]) -> Reply:
         set_link(before)
 
 
-def _failed(error: BaseException, origin: BaseException) -> Reply:
+def failed(error: BaseException, origin: BaseException) -> Reply:
+    """The reply that carries `error`, whose traceback is that of `origin`."""
     import traceback
 
     if origin.__traceback__ is not None:  # without the frame of this module

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, ParamSpec, TypeVar, overload
 
 from aioconc.errors import UnsupportedOption
+from aioconc.worker._place import place
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -73,22 +74,8 @@ class Link:
         )
 
 
-class _Place(threading.local):
-    link: Link | None = None
-
-
-_place = _Place()
-
-
-def set_link(link: Link | None) -> Link | None:
-    """Put `link` in place for this thread; returns the one that was there."""
-    before = _place.link
-    _place.link = link
-    return before
-
-
 def _here(what: str) -> Link:
-    link = _place.link
+    link: Link | None = place.link
     if link is None:
         raise RuntimeError(
             f"aioconc.worker.{what}() was called outside a call of an executor, in thread "

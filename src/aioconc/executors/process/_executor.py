@@ -1,0 +1,157 @@
+"""`ProcessExecutor`: calls run in worker processes of its own, and a cancelled call is killed."""
+
+import concurrent.futures
+import os
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Literal, TypeVar
+
+from aioconc._internal._check import check_count, check_timeout
+from aioconc._wire._body import dump
+from aioconc._wire._call import REPORTS
+from aioconc.errors import UnsupportedOption
+from aioconc.executors._base import CallOptions, Capabilities, Kind, usable_cores
+from aioconc.executors._call import Call
+from aioconc.executors._futures_face import FuturesFace
+from aioconc.executors._pool import Pool, PoolExecutor
+from aioconc.executors.process._jobs import ProcessCall, ProcessFutureJob
+from aioconc.executors.process._launch import DEPTH_VARIABLE, Recipe
+from aioconc.executors.process._pool import ProcessPool
+
+T = TypeVar("T")
+
+# A worker may have workers, and those none: deeper is nearly always a function that offloads
+# itself.
+_DEEPEST = 2
+
+
+class ProcessExecutor(PoolExecutor):
+    """Runs calls in up to `max_workers` processes of its own.
+
+    Equals `concurrent.futures.ProcessPoolExecutor` as far as values go. A cancelled or timed-out
+    call is killed and the pool lives on; a crash costs one call.
+
+    Args:
+        max_workers: most processes that run calls, int >= 1; by default the usable cores (1 in a
+            worker process).
+        name: what it is called in events and logs.
+        spares: processes kept ready beside those, int >= 0, so that the next call need not wait
+            for a new one after one was killed.
+        idle_timeout: seconds after which an idle process ends; None: never.
+        max_tasks_per_worker: calls, int >= 1, after which a process is replaced; None: never.
+        memory_limit: bytes, int >= 1, of resident memory beyond which a process is replaced after
+            its call; None: no limit.
+        initializer: called in each process before its first call; a plain function.
+        initargs: its arguments.
+        env: environment variables of the processes, beside those of this one.
+        blas_threads: threads that libraries such as OpenBLAS and OpenMP may use in each process,
+            int >= 1; "auto": the cores shared out among the processes; None: as they like.
+
+    Raises:
+        ValueError: a number is out of range.
+        RuntimeError: this process is a worker of a worker.
+
+    Cancellation:
+        With `on_cancel="kill"` (the default) the process is killed, and the cancelled call returns
+        once it has ended. With "soft" it is asked first, and killed after `grace`. With "wait" the
+        call returns when its function has ended; with "abandon" at once.
+
+    Example:
+        >>> import asyncio
+        >>> async def main():
+        ...     async with ProcessExecutor(max_workers=1) as pool:
+        ...         return await pool.run(lambda: 6 * 7)
+        >>> asyncio.run(main())
+        42
+    """
+
+    capabilities = Capabilities(
+        kill=True,
+        soft=True,
+        wait=True,
+        abandon=True,
+        retries=True,
+        stream=False,
+        report=True,
+        check_cancelled=True,
+        call_in_loop=True,
+    )
+    kinds: tuple[Kind, ...] = ("cpu",)
+    _clock_starts_later = True
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        *,
+        name: str | None = None,
+        spares: int = 0,
+        idle_timeout: float | None = 60.0,
+        max_tasks_per_worker: int | None = None,
+        memory_limit: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        env: Mapping[str, str] | None = None,
+        blas_threads: int | Literal["auto"] | None = "auto",
+    ) -> None:
+        depth = int(os.environ.get(DEPTH_VARIABLE, "0"))
+        if depth >= _DEEPEST:
+            raise RuntimeError(
+                f"this process is a worker {depth} levels deep, and may have no workers of its "
+                "own; run the work here, or in threads"
+            )
+        if max_workers is None:
+            max_workers = usable_cores() if depth == 0 else 1
+        check_count("max_workers", max_workers)
+        check_count("spares", spares, least=0)
+        check_timeout("idle_timeout", idle_timeout)
+        if max_tasks_per_worker is not None:
+            check_count("max_tasks_per_worker", max_tasks_per_worker)
+        if memory_limit is not None:
+            check_count("memory_limit", memory_limit)
+        threads: int | None
+        if blas_threads == "auto":
+            threads = max(1, usable_cores() // max_workers)
+        else:
+            threads = None if blas_threads is None else check_count("blas_threads", blas_threads)
+        self._options = CallOptions(on_cancel="kill")
+        self._processes = ProcessPool(
+            type(self).__name__,
+            name,
+            max_workers,
+            Recipe(
+                type(self).__name__,
+                None if initializer is None else b"".join(dump((initializer, initargs))),
+                env,
+                threads,
+            ),
+            spares=spares,
+            idle_timeout=idle_timeout,
+            max_tasks=max_tasks_per_worker,
+            memory_limit=memory_limit,
+        )
+        self._futures = FuturesFace(self._processes, make=self._future_job)
+
+    @property
+    def _pool(self) -> Pool:
+        return self._processes
+
+    def _call(self, fn: Callable[..., Any], args: Any, kwargs: Any, options: CallOptions) -> Call:
+        call = ProcessCall(fn, args, kwargs, options)
+        call.pool_name = self._processes.kind
+        call.pack(self._processes.functions, 0 if options.on_report is None else REPORTS)
+        return call
+
+    def _future_job(self, fn: Callable[..., Any], args: Any, kwargs: Any) -> ProcessFutureJob:
+        job = ProcessFutureJob(self._processes, fn, args, kwargs)
+        job.pack(self._processes.functions)
+        return job
+
+    @property
+    def futures(self) -> concurrent.futures.Executor:
+        """The same processes as a `concurrent.futures.Executor`."""
+        return self._futures
+
+    def stream(
+        self, gen_fn: Callable[..., Iterable[T]], /, *args: Any, buffer: int = 8, **kwargs: Any
+    ) -> AbstractAsyncContextManager[AsyncIterator[T]]:
+        raise UnsupportedOption("not yet")

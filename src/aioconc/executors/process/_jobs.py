@@ -1,0 +1,224 @@
+"""Calls on their way to a worker process and back: how they are packed, and what comes of them.
+
+One kind is awaited by a task and belongs to the task's loop; the other resolves a
+`concurrent.futures.Future` and is served by the service's loop. Both are pickled before they wait
+for a worker, so that what cannot be pickled fails at once and touches none.
+"""
+
+import asyncio
+from _pickle import loads
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from aioconc._bridge._loop_calls import LoopCalls
+from aioconc._bridge._mailbox import Mailbox
+from aioconc._bridge._service import service
+from aioconc._wire import _call as layout, _frames as wire
+from aioconc._wire._body import dump, load
+from aioconc.errors import SerializationError
+from aioconc.executors._base import CallOptions, name_of
+from aioconc.executors._call import Call
+from aioconc.executors._futures_face import FutureJob
+from aioconc.executors._remote import take_error, take_value
+from aioconc.executors.process._functions import Functions
+from aioconc.worker._entry import failed
+
+if TYPE_CHECKING:
+    from aioconc.executors.process._pool import ProcessPool
+    from aioconc.executors.process._worker import WorkerProcess
+
+# A result of this many bytes and more is unpickled in the service's thread: a megabyte takes about
+# a millisecond, which is what a loop may be held for.
+_LARGE: Final = 1_000_000
+
+
+class ProcessJob:
+    """What both kinds share, beside a `Job`."""
+
+    # Bases with slots of their own cannot be combined, so these are in a `__dict__`.
+    loop: asyncio.AbstractEventLoop
+    mailbox: Mailbox
+    label: str
+    fn: Any
+    args: Any
+    kwargs: Any
+    attempt: int
+    flags: int
+    fn_number: int
+    record: bytes
+    body: "list[bytes | memoryview]"
+    # The worker that has the call, while it has it.
+    worker: "WorkerProcess | None"
+    # Whether it ended with a value.
+    good: bool
+    # A large outcome that is still pickled.
+    unread: "bytes | memoryview | None"
+
+    def pack(self, functions: Functions, flags: int = 0) -> None:
+        """Pickle function and arguments.
+
+        Raises:
+            SerializationError: they cannot be pickled.
+        """
+        self.worker = None
+        self.good = False
+        self.unread = None
+        fn, args, kwargs = self.fn, self.args, self.kwargs
+        try:
+            found = functions.find(fn, self.label)
+            if found is not None:
+                self.flags = flags | layout.KEEP
+                self.fn_number, self.record = found
+                self.body = dump(args if flags & layout.MANY else (args, kwargs))
+            else:
+                self.flags = flags | layout.WHOLE
+                self.fn_number, self.record = 0, b"".join(dump(self.label))
+                self.body = dump((fn, args) if flags & layout.MANY else (fn, args, kwargs))
+        except Exception as error:
+            raise SerializationError(
+                f"{self.label} or its arguments cannot be pickled: {type(error).__name__}: {error}",
+                where="args",
+                side="parent",
+            ) from error
+        del self.fn, self.args, self.kwargs
+
+    def pieces(self, worker: "WorkerProcess") -> "list[bytes | memoryview]":
+        """The payload of the call for this worker."""
+        record = self.record
+        if self.fn_number:
+            if self.fn_number in worker.known:
+                record = b""
+            else:
+                worker.known.add(self.fn_number)
+        head = layout.CALL_HEAD.pack(self.flags, self.attempt, self.fn_number, len(record))
+        return [head, record, *self.body]
+
+    # -- what comes back ------------------------------------------------------------------------
+
+    def take_reply(self, good: bool, payload: "memoryview | bytes") -> None:
+        """The call has ended; unpickled now, or later if it is large."""
+        self.good = good
+        if len(payload) >= _LARGE:
+            self.unread = payload
+        else:
+            self._unpack(payload)
+
+    def deliver(self) -> None:
+        """Hand the outcome to whoever waits, in the thread of the job's loop."""
+        if self.unread is None:
+            self.hand_over()
+        else:
+            service().call(self._unpack_elsewhere)
+
+    def _unpack_elsewhere(self) -> None:
+        payload, self.unread = self.unread, None
+        assert payload is not None
+        self._unpack(payload)
+        self.mailbox.post(self.loop, self.hand_over)
+
+    def _unpack(self, payload: "memoryview | bytes") -> None:
+        job: Any = self
+        if self.good:
+            take_value(job, lambda: load(payload))
+        else:
+            take_error(job, *loads(payload))
+
+    def hand_over(self) -> None:
+        """The outcome is here."""
+        raise NotImplementedError
+
+    def take_frame(self, kind: int, payload: "memoryview | bytes") -> None:
+        """Something that the running call sends."""
+
+    def begin_clock(self) -> None:
+        """A worker has it: a time limit counts from now."""
+
+
+class ProcessCall(Call, ProcessJob):
+    """A call that a task awaits."""
+
+    def __init__(
+        self, fn: Callable[..., Any], args: Any, kwargs: Mapping[str, Any], options: CallOptions
+    ) -> None:
+        Call.__init__(self, fn, args, kwargs, options)
+        self.context = None
+        self.unread_reports = 0
+
+    def hand_over(self) -> None:
+        self.arrive()
+
+    def ask(self) -> None:
+        Call.ask(self)
+        if asyncio._get_running_loop() is self.loop:
+            self._ask_worker()
+        else:
+            self.mailbox.post(self.loop, self._ask_worker)
+
+    def _ask_worker(self) -> None:
+        if self.worker is not None:
+            self.worker.tell(wire.CANCEL)
+
+    def take_frame(self, kind: int, payload: "memoryview | bytes") -> None:
+        if kind == wire.REPORT:
+            self._take_report(payload)
+        elif kind == wire.ASK:
+            self._call_in_loop(payload)
+
+    def _take_report(self, payload: "memoryview | bytes") -> None:
+        self.unread_reports += 1
+        if self.unread_reports >= layout.REPORTS_UNREAD // 4:
+            self.give_credit(layout.OF_REPORTS, self.unread_reports)
+            self.unread_reports = 0
+        try:
+            value = load(payload)
+        except BaseException as error:
+            self.loop.call_exception_handler(
+                {"message": f"a report of {self.label} cannot be unpickled", "exception": error}
+            )
+            return
+        if self.on_report is not None and not self.asked:
+            self.hear(value)
+
+    def give_credit(self, what: int, count: int) -> None:
+        """Let the worker send so many more."""
+        if self.worker is not None:
+            self.worker.tell(wire.CREDIT, layout.CREDIT_HEAD.pack(what, count))
+
+    def _call_in_loop(self, payload: "memoryview | bytes") -> None:
+        def answer(error: BaseException | None, value: Any) -> None:
+            if self.worker is None:
+                return
+            try:
+                pieces = dump((error is None, value if error is None else error))
+            except Exception as problem:
+                pieces = dump((False, _portable(error or problem)))
+            self.worker.tell(wire.ANSWER, *pieces)
+
+        try:
+            fn, args, kwargs = load(payload)
+        except BaseException as error:
+            answer(error, None)
+            return
+        calls = self.loop_calls
+        if calls is None:
+            calls = self.loop_calls = LoopCalls(self.loop, self.mailbox, self.label, self._unwanted)
+        calls.begin(fn, name_of(fn), args, kwargs, answer)
+
+
+class ProcessFutureJob(FutureJob, ProcessJob):
+    """A call whose outcome goes to a `concurrent.futures.Future`."""
+
+    def __init__(self, pool: "ProcessPool", fn: Callable[..., Any], args: Any, kwargs: Any) -> None:
+        FutureJob.__init__(self, pool, fn, args, kwargs)
+        self.attempt = 1
+        home = service()
+        self.loop = home.loop
+        self.mailbox = home.mailbox
+
+    def hand_over(self) -> None:
+        self.post()
+
+
+def _portable(error: BaseException) -> BaseException:
+    """The error, or what can stand for it on the way to a worker."""
+    return loads(failed(error, error)[1])  # type: ignore[no-any-return]

@@ -1,0 +1,169 @@
+"""Starting a worker process: an exec of the same interpreter that loads next to nothing.
+
+Never a fork of this process, whose threads and locks a child could not use. What the worker needs
+to know comes in its first frame; descriptors are handed on by number. All of it happens in the
+service's thread, since it may take milliseconds.
+"""
+
+import itertools
+import mmap
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import aioconc._wire as wire_package
+from aioconc._wire import _frames as wire
+from aioconc._wire._body import dump
+from aioconc._wire._call import JOURNAL_SIZE
+
+_ROOT = str(Path(wire_package.__file__).parent.parent.parent)
+
+_BOOT = (
+    "import sys; sys.path.insert(0, {root!r}); from aioconc.worker._boot import main; main({fds})"
+)
+
+# Libraries that compute with threads of their own read these when they are loaded. With as many
+# workers as cores, each having as many threads as cores makes all of them slower.
+BLAS_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+
+# How deep in worker processes this process is; a worker's own pools count one more.
+DEPTH_VARIABLE = "AIOCONC_DEPTH"
+
+# Import systems that a worker has as well, or that it need not have.
+_PLAIN_FINDERS = ("_frozen_importlib", "_pytest", "six")
+
+# Set where a measurement starts in every process through `site`.
+_NEEDS_SITE = ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
+
+numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What every worker of a pool is made from."""
+
+    executor: str
+    initializer: bytes | None = None
+    env: Mapping[str, str] | None = None
+    blas_threads: int | None = None
+
+
+@dataclass
+class Launched:
+    """A worker process that was just started, and this side of what connects it."""
+
+    process: "subprocess.Popen[bytes]"
+    sock: socket.socket
+    journal: mmap.mmap | None
+    blackbox: int
+
+
+def launch(recipe: Recipe) -> Launched:
+    """Start a worker.
+
+    Raises:
+        OSError: the process or its descriptors cannot be made.
+    """
+    ours, theirs = socket.socketpair()
+    opened: list[int] = []
+    journal = None
+    try:
+        shared = blackbox = -1
+        if hasattr(os, "memfd_create"):
+            shared = os.memfd_create("aioconc journal")
+            opened.append(shared)
+            os.ftruncate(shared, JOURNAL_SIZE)
+            journal = mmap.mmap(shared, JOURNAL_SIZE)
+            blackbox = os.memfd_create("aioconc blackbox")
+        life = life_pipe()
+        passed = [theirs.fileno(), life, shared, blackbox]
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                *_flags(),
+                "-c",
+                _BOOT.format(root=_ROOT, fds=", ".join(map(str, passed))),
+            ],
+            stdin=subprocess.DEVNULL,
+            pass_fds=[fd for fd in passed if fd >= 0],
+            env=_environment(recipe),
+        )
+        setup = {
+            "path": [each or str(Path.cwd()) for each in sys.path],
+            "prefixes": (sys.prefix, sys.exec_prefix),
+            "argv": sys.argv,
+            "executor": recipe.executor,
+            "initializer": recipe.initializer,
+        }
+        ours.sendall(b"".join(wire.encode(wire.READY, 0, *dump(setup))))
+        ours.setblocking(False)
+    except BaseException:
+        ours.close()
+        if journal is not None:
+            journal.close()
+        raise
+    finally:
+        theirs.close()
+        for fd in opened:
+            os.close(fd)
+    return Launched(process, ours, journal, blackbox)
+
+
+def _flags() -> list[str]:
+    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    # Without `site` a worker starts in half the time: its path comes from us anyway. But what
+    # other import systems, or a measurement, put in place there, it must put in place itself.
+    plain = all(
+        getattr(each, "__module__", type(each).__module__).startswith(_PLAIN_FINDERS)
+        for each in sys.meta_path
+    )
+    if plain and not any(each in os.environ for each in _NEEDS_SITE) and "-S" not in flags:
+        flags.append("-S")
+    return flags
+
+
+def _environment(recipe: Recipe) -> dict[str, str]:
+    env = dict(os.environ)
+    if recipe.blas_threads is not None:
+        for variable in BLAS_VARIABLES:
+            env.setdefault(variable, str(recipe.blas_threads))
+    env.update(recipe.env or {})
+    env[DEPTH_VARIABLE] = str(int(os.environ.get(DEPTH_VARIABLE, "0")) + 1)
+    return env
+
+
+# The pipe whose end tells every worker that this process has died. Only this process holds its
+# writing end: it is not inherited by an exec, and a forked child closes it.
+_life: tuple[int, int] | None = None
+
+
+def life_pipe() -> int:
+    """The end of the pipe that workers watch."""
+    global _life
+    if _life is None:
+        _life = os.pipe()
+    return _life[0]
+
+
+def _close_life() -> None:
+    global _life
+    if _life is not None:
+        for fd in _life:
+            os.close(fd)
+        _life = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_life)

@@ -1,0 +1,92 @@
+"""What a worker process does before its first call.
+
+Started as `python -c "..."` with its socket and the other descriptors by number; everything else
+comes in the first frame. No main module of the user's is imported. The worker ends when its socket
+ends, and is killed by the kernel when its parent dies, also in the middle of a call.
+"""
+
+import _signal  # type: ignore[import-not-found]  # `signal` loads enum
+import os
+import sys
+from _socket import socket
+
+from aioconc._wire import _frames as wire
+from aioconc._wire._body import dump, load
+from aioconc.worker._serve import Cord, Worker
+
+# fcntl: the signal that tells of input or of a hang-up; Linux only.
+_F_SETSIG = 10
+
+
+def main(sock: int, life: int, journal: int, blackbox: int) -> None:
+    """Set up, then serve.
+
+    Args:
+        sock: the worker's end of its socket.
+        life: a pipe that ends when the parent does; nothing is ever written to it.
+        journal: memory shared with the parent, or -1.
+        blackbox: file for the traceback of a fatal error, or -1.
+    """
+    _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
+    _die_with_parent(life)
+    connection = socket(fileno=sock)
+    cord = Cord(connection)  # type: ignore[arg-type]  # `socket` loads selectors
+    _, number, payload, _ = cord.next()
+    setup = load(payload)
+    sys.path[:] = setup["path"]
+    sys.prefix, sys.exec_prefix = setup["prefixes"]
+    sys.argv = setup["argv"]
+    if blackbox >= 0:
+        import faulthandler
+
+        faulthandler.enable(blackbox)
+    memory = None
+    if journal >= 0:
+        import mmap
+
+        memory = mmap.mmap(journal, 0)
+        os.close(journal)
+    worker = Worker(cord, setup["executor"], memory)
+    if (initializer := setup["initializer"]) is not None:
+        try:
+            fn, args = load(initializer)
+            fn(*args)
+        except BaseException as error:
+            from aioconc.worker._serve import _reply
+
+            cord.send(wire.ERROR, number, _reply(error, error))
+            return
+    cord.send(wire.READY, number, *dump(os.getpid()))
+    try:
+        worker.serve()
+    except (EOFError, ConnectionError):
+        pass  # the parent has let go of this worker
+    finally:
+        connection.close()
+
+
+def _die_with_parent(life: int) -> None:
+    if sys.platform.startswith("linux"):
+        # The kernel sends SIGKILL when the last writer of the pipe is gone. Unlike PDEATHSIG this
+        # does not depend on the thread that started the worker, and a parent that died before this
+        # line is noticed just below.
+        import fcntl
+
+        fcntl.fcntl(life, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(life, _F_SETSIG, _signal.SIGKILL)
+        flags = fcntl.fcntl(life, fcntl.F_GETFL)
+        fcntl.fcntl(life, fcntl.F_SETFL, flags | os.O_ASYNC | os.O_NONBLOCK)
+        try:
+            gone = os.read(life, 1) == b""
+        except BlockingIOError:
+            gone = False
+        if gone:
+            os._exit(1)
+    else:
+        import _thread
+
+        def watch() -> None:
+            os.read(life, 1)
+            os._exit(1)
+
+        _thread.start_new_thread(watch, ())
