@@ -12,7 +12,6 @@ ALLOWED = {
     "_bridge/_mailbox.py",
     "runtime/_signals.py",  # from a signal handler, in which a mailbox could meet its own lock
     "testing/_loop.py",  # is a loop itself
-    "testing/_blocking.py",  # asks from its watching thread whether a loop comes round
 }
 REACHING_IN = {"call_soon_threadsafe", "run_coroutine_threadsafe"}
 
