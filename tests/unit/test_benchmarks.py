@@ -29,7 +29,7 @@ def harness(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 
     yield _harness
     for name in set(sys.modules) - before:
-        if name == "_harness" or name.partition(".")[0] == "compare":
+        if name in ("_harness", "bench_testing") or name.partition(".")[0] == "compare":
             del sys.modules[name]
 
 
@@ -105,6 +105,38 @@ async def test_task_group_answer_ends_after_all_its_children(
 
     await spawn_and_join(child, seen, 10)
     assert len(seen) == 10
+
+
+@pytest.mark.parametrize("name", names("simulation", "SCHEDULES"))
+def test_simulation_answer_runs_the_program_as_often_as_asked(
+    harness: ModuleType, name: str
+) -> None:
+    """Each run is a whole one, and none is left out or made twice."""
+    explore = answer(harness, "simulation", "SCHEDULES", name)
+    runs = 0
+
+    async def body() -> None:
+        nonlocal runs
+        await asyncio.gather(*(asyncio.sleep(0) for _ in range(6)))
+        runs += 1
+
+    assert explore(body, 20) == runs == 20
+
+
+@pytest.mark.parametrize("name", names("simulation", "LOOPS"))
+def test_simulation_loop_runs_every_step(harness: ModuleType, name: str) -> None:
+    """Whatever order it chooses."""
+    import bench_testing
+
+    new_loop = answer(harness, "simulation", "LOOPS", name)
+    assert bench_testing.run_ready(new_loop, 5, 100) == 100
+
+
+@pytest.mark.parametrize("name", names("simulation", "SLEEPS"))
+def test_simulation_clock_passes_the_longest_sleep(harness: ModuleType, name: str) -> None:
+    """And no more, in virtual seconds."""
+    sleeps = answer(harness, "simulation", "SLEEPS", name)
+    assert sleeps(200) == pytest.approx(199, abs=0.01)
 
 
 async def test_measure_refuses_a_wrong_answer(harness: ModuleType) -> None:
