@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from aioconc.errors import DeadlockError, LivelockError, StuckError
-from aioconc.testing import _idle, external, loop_factory, run, settle
+from aioconc.errors import DeadlockError, LivelockError, ScheduleFailure, StuckError
+from aioconc.testing import _idle, explore, external, loop_factory, run, settle
 
 Main = Callable[[], Coroutine[Any, Any, Any]]
 
@@ -318,6 +318,28 @@ def test_a_circle_of_locks_is_named() -> None:
     assert "tick" in str(caught.value)
     assert "tock" in str(caught.value)
     assert "held by" in str(caught.value)
+
+
+def test_tasks_that_await_each_other_are_a_deadlock() -> None:
+    """Though `Task.cancel` cannot end them: it would go round for ever."""
+
+    async def main() -> None:
+        tasks: list[asyncio.Task[Any]] = []
+
+        async def wait_for(other: int) -> None:
+            await asyncio.sleep(0)
+            await tasks[other]
+
+        tasks += [asyncio.create_task(wait_for(1)), asyncio.create_task(wait_for(0))]
+        for task in tasks:
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+        await asyncio.Event().wait()
+
+    with pytest.raises(DeadlockError):
+        run(main)
+    with pytest.raises(ScheduleFailure) as caught:
+        explore(main)
+    assert isinstance(caught.value.__cause__, DeadlockError)
 
 
 def test_a_circle_is_found_beside_timers_that_keep_firing() -> None:
