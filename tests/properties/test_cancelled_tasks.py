@@ -196,9 +196,8 @@ async def scope_in_time(books: Books) -> None:
 
 
 async def scope_that_fails(books: Books) -> None:
-    with contextlib.suppress(TimeoutError):
-        with fail_after(TICK):
-            await books.forever()
+    with contextlib.suppress(TimeoutError), fail_after(TICK):
+        await books.forever()
     await books.work(1)
 
 
@@ -210,9 +209,8 @@ async def scope_in_scope(books: Books) -> None:
 
 
 async def scope_around_scope(books: Books) -> None:
-    with move_on_after(TICK):
-        with fail_after(3600):
-            await books.forever()
+    with move_on_after(TICK), fail_after(3600):
+        await books.forever()
 
 
 async def scope_in_asyncio_timeout(books: Books) -> None:

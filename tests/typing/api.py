@@ -3,6 +3,7 @@
 Every `assert_type` is exact: an `Any` that slips into a signature makes it fail.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Executor as StandardExecutor
 from typing import assert_type
@@ -28,6 +29,7 @@ from aioconc import (
 )
 from aioconc.executors import Executor, FuturesExecutor
 from aioconc.flow import MapRun
+from aioconc.testing import CancelPoint, CancelReport, cancel_everywhere
 
 
 class Page:
@@ -156,6 +158,20 @@ async def main() -> int:
 def check_run() -> None:
     assert_type(run(main), int)
     assert_type(run(lambda: fetch("a")), Page)
+
+
+def check_cancel_everywhere() -> None:
+    assert_type(cancel_everywhere(main), CancelReport)
+    report = cancel_everywhere(
+        lambda: fetch("a"),
+        target=lambda task: task.get_name() == "a",
+        phases={"ready"},
+        check=main,
+        loop_factory=asyncio.new_event_loop,
+    )
+    assert_type(report.failures, tuple[CancelPoint, ...])
+    assert_type(report.points[0].delays, tuple[str, ...])
+    cancel_everywhere(main, target="children", check=lambda: None)
 
 
 def check_errors(error: aioconc.WorkerCrashed, other: aioconc.SerializationError) -> None:

@@ -13,6 +13,7 @@ from aioconc import (
     race,
     run,
 )
+from aioconc.testing import cancel_everywhere
 
 
 async def fetch(url: str) -> bytes:
@@ -71,3 +72,11 @@ def programs() -> None:
     run(groups, 1)  # error
     run(groups, loop="trio")  # error
     run(parse)  # error
+
+
+def sweeps() -> None:
+    cancel_everywhere(groups())  # error
+    cancel_everywhere(parse)  # error
+    cancel_everywhere(groups, target="root task")  # error
+    cancel_everywhere(groups, phases=["later"])  # error
+    cancel_everywhere(groups, check=1)  # error

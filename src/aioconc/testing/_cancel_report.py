@@ -25,7 +25,8 @@ class CancelPoint:
         source: text of that line.
         outcome: how the cancelled task ended. "cancelled"; "swallowed": by returning, or by the
             exception that it also raises undisturbed; "raised": by another exception; "hung": not
-            at all; "not reached": it was not cancelled, since the run did not get there.
+            at all; "not reached": it was not cancelled, since the run ended before or went another
+            way.
         delays: `file:line in function: source` of the awaits that the task began after it was
             cancelled: clean-up, or a swallowed cancel. The first five of them.
         delay_count: how many those were.
@@ -99,7 +100,7 @@ class CancelReport:
 
     @property
     def not_reached(self) -> tuple[CancelPoint, ...]:
-        """Those at which nothing was cancelled: what was awaited there was never done."""
+        """Those at which nothing was cancelled: the run ended before, or went another way."""
         return self._with("not reached")
 
     def _with(self, outcome: str) -> tuple[CancelPoint, ...]:

@@ -33,7 +33,7 @@ REAL_SECONDS: Final = 5.0
 _TURNS: Final = 5
 
 # Looks at threads and descriptors that are about to go, and real seconds between them.
-_LOOKS: Final = 20
+_LOOKS: Final = 10
 _LOOK_SECONDS: Final = 0.01
 
 
@@ -161,12 +161,12 @@ class Trial:
             self.was_slow = isinstance(verdict, StuckError)
             return verdict
         finally:
+            task.remove_done_callback(stop)
             if timer is not None:
                 timer.cancel()
         if task.done():
             return None
         self.was_slow = True
-        task.remove_done_callback(stop)
         return StuckError(
             f"stopped, or not done after {limit:.1f} real seconds\n{wait_graph(loop)}"
         )

@@ -112,20 +112,12 @@ class Probe:
     ) -> Any:
         probed = Probed(coro, self, root=root)
         task = create(probed, **(options or {}))
-        # An eager task has taken its first step by now.
-        if not probed.stepped and self._is_target(probed, task):
-            self.starts.append(Where(probed.name, _defined_at(coro), ""))
-            injection = self._injection
-            if injection is not None and injection.phase == "start":
-                if injection.k == len(self.starts) - 1:
-                    self.where = self.starts[-1]
-                    self.victim = task
-                    task.cancel()
+        probed.created = True
         return task
 
     def _is_target(self, probed: "Probed", task: "asyncio.Task[Any]") -> bool:
         if probed.is_target is None:
-            # Here, not when it was made: a name may be given late.
+            # Not when it was created: `asyncio.TaskGroup` of Python 3.11 names it after that.
             chosen = self._chooses is None or bool(self._chooses(task))
             probed.is_target = chosen
             if chosen:
@@ -133,7 +125,19 @@ class Probe:
                 self.targets.append(task)
         return probed.is_target
 
-    # -- what happens at a suspension ---------------------------------------------------------
+    # -- what happens at a step ---------------------------------------------------------------
+
+    def cancels_start(self, probed: "Probed", coro: Any) -> bool:
+        """The first step of a task is due: whether it is to find itself cancelled."""
+        task = asyncio.current_task()
+        if self.over or task is None or not self._is_target(probed, task):
+            return False
+        self.starts.append(Where(probed.name, _defined_at(coro), ""))
+        if self._injection != Injection("start", len(self.starts) - 1):
+            return False
+        self.where = self.starts[-1]
+        self._cancel(task, None)
+        return True
 
     def suspended(self, probed: "Probed", awaited: Any) -> None:
         """The coroutine of a task has given `awaited` to wait for; None: to be called again."""
@@ -176,7 +180,9 @@ class Probed(Coroutine[Any, Any, Any]):
         self._inner = inner
         self._probe = probe
         self.root = root
-        self.stepped = False
+        # An eager task takes its first step before it is.
+        self.created = False
+        self._stepped = False
         # None: not decided yet.
         self.is_target: bool | None = None
         self.name = ""
@@ -185,14 +191,18 @@ class Probed(Coroutine[Any, Any, Any]):
 
     def send(self, value: Any, /) -> Any:
         """As the coroutine's."""
-        self.stepped = True
+        if not self._stepped:
+            self._stepped = True
+            if self.created and self._probe.cancels_start(self, self._inner):
+                # What the task itself does at its first step, when it was cancelled before.
+                return self.throw(asyncio.CancelledError())
         awaited = self._inner.send(value)
         self._probe.suspended(self, awaited)
         return awaited
 
     def throw(self, *error: Any) -> Any:
         """As the coroutine's."""
-        self.stepped = True
+        self._stepped = True
         awaited = self._inner.throw(*error)
         self._probe.suspended(self, awaited)
         return awaited
