@@ -29,7 +29,17 @@ from aioconc import (
 )
 from aioconc.executors import Executor, FuturesExecutor
 from aioconc.flow import MapRun
-from aioconc.testing import CancelPoint, CancelReport, cancel_everywhere
+from aioconc.testing import (
+    BlockReport,
+    CancelPoint,
+    CancelReport,
+    Leak,
+    LeakReport,
+    Stall,
+    cancel_everywhere,
+    no_blocking,
+    no_leaks,
+)
 
 
 class Page:
@@ -149,6 +159,16 @@ async def check_scopes() -> None:
         assert_type(scope.deadline, float)
         assert_type(scope.cancel_called, bool)
     assert_type(await shielded(fetch("a"), grace=1), Page)
+
+
+async def check_guards() -> None:
+    async with no_leaks(threads=False, patience=2) as left:
+        assert_type(left, LeakReport)
+        assert_type(left.now(), list[Leak])
+        assert_type(left.leaks, tuple[Leak, ...])
+    with no_leaks() as left, no_blocking(0.1) as blocked:
+        assert_type(blocked, BlockReport)
+        assert_type(blocked.stalls, list[Stall])
 
 
 async def main() -> int:

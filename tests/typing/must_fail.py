@@ -13,7 +13,7 @@ from aioconc import (
     race,
     run,
 )
-from aioconc.testing import cancel_everywhere
+from aioconc.testing import cancel_everywhere, no_blocking, no_leaks
 
 
 async def fetch(url: str) -> bytes:
@@ -80,3 +80,10 @@ def sweeps() -> None:
     cancel_everywhere(groups, target="root task")  # error
     cancel_everywhere(groups, phases=["later"])  # error
     cancel_everywhere(groups, check=1)  # error
+
+
+async def guards() -> None:
+    async with no_leaks(files=False):  # error
+        pass
+    async with no_blocking():  # error
+        pass

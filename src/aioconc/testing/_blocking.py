@@ -355,7 +355,7 @@ class no_blocking:  # noqa: N801  # reads as a phrase: `with no_blocking():`
         lines = [str(each) for each in watchdog.report.stalls]
         if not lines:
             return
-        text = f"the event loop was held up {len(lines)} times, for longer than {self._threshold} s each:"
+        text = f"the event loop was held up, for longer than {self._threshold} s each time:"
         text = "\n  ".join([text, *lines])
         if error is None:
             raise BlockingError(text, stalls=lines)
