@@ -259,6 +259,26 @@ def test_hypothesis_examples_are_checked_one_by_one(
     )
 
 
+def test_example_that_hangs_leaves_nothing_to_the_next(pytester: pytest.Pytester) -> None:
+    """The smallest example that hangs is shown, with the tasks of that example alone."""
+    code = """
+from hypothesis import given, settings, strategies
+
+@marked
+@settings(max_examples=30, database=None)
+@given(strategies.integers())
+async def test_hangs(n):
+    assert {each for each in asyncio.all_tasks() if "waiter" in each.get_name()} == set()
+    if n > 10:
+        await asyncio.create_task(asyncio.Event().wait(), name=f"waiter {n}")
+"""
+    result = run(pytester, code)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["E *DeadlockError: *", "*waiter 11*", "*n=11*"])
+    result.stdout.no_fnmatch_line("*AssertionError*")
+    result.stdout.no_fnmatch_line("*waiter 12*")
+
+
 @pytest.mark.slow
 def test_xdist_runs_marked_tests(pytester: pytest.Pytester) -> None:
     """With `-n 2` the options reach the workers, and schedules are tests of their own there."""

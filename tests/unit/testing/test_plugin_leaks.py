@@ -88,20 +88,26 @@ async def test_leaks():
 async def test_clean():
     pass
 
+def documented():
+    '''
+    >>> 1 + 1
+    2
+    '''
+
 @marked(leaks=False)
 async def test_may():
     await leak()
 """
-    ini = f"aioconc_leaks = {mode}\n"
+    ini = f"aioconc_leaks = {mode}\naddopts = --doctest-modules\n"
     options = ("-W", "default") if mode == "warn" else ()
     result = run(pytester, LEAK + code, *options, ini=ini)
     if mode == "off":
-        passes(result, 3)
+        passes(result, 4)
     elif mode == "warn":
-        result.assert_outcomes(passed=3, warnings=1)
+        result.assert_outcomes(passed=4, warnings=1)
         result.stdout.fnmatch_lines(["*PytestWarning*test_leaks*", "*left over*"])
     else:
-        result.assert_outcomes(passed=2, failed=1)
+        result.assert_outcomes(passed=3, failed=1)
         result.stdout.fnmatch_lines(["FAILED *::test_leaks*"])
 
 
@@ -116,3 +122,49 @@ async def test_own():
 """
     result = run(pytester, LEAK + code, ini="aioconc_leaks = warn\n")
     result.assert_outcomes(failed=1)
+
+
+def test_unittest_methods_are_looked_at_too(pytester: pytest.Pytester) -> None:
+    """An async method of a `TestCase` that leaves a task fails, by the mark or by the ini value."""
+    code = """
+import unittest
+
+class TestIt(unittest.IsolatedAsyncioTestCase):
+    async def test_leaks(self):
+        await leak()
+
+    async def test_clean(self):
+        pass
+
+@marked(virtual_time=False)
+class TestMarked(TestIt):
+    pass
+"""
+    result = run(pytester, LEAK + code, ini="aioconc_leaks = error\n")
+    result.assert_outcomes(failed=2, passed=2)
+    result.stdout.fnmatch_lines(["E *LeakError*", "*left over*"])
+    result.stdout.no_fnmatch_line("*async_case.py*")
+
+
+def test_tests_of_another_async_library_are_let_be(pytester: pytest.Pytester) -> None:
+    """Where no loop of asyncio runs, there are no tasks of it to look at."""
+    pytester.makeconftest(
+        """
+import pytest
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem):
+    if pyfuncitem.get_closest_marker("stepped"):
+        with pytest.raises(StopIteration):
+            pyfuncitem.obj().send(None)
+        return True
+"""
+    )
+    code = """
+@pytest.mark.stepped
+async def test_steps():
+    with pytest.raises(RuntimeError):
+        asyncio.get_running_loop()
+"""
+    ini = "aioconc_leaks = error\nmarkers = stepped\n"
+    passes(run(pytester, code, mode="strict", ini=ini), 1)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from aioconc.testing import _loop
 from tests.unit.testing.plugin_runs import run, write
 
 pytest_plugins = ["pytester"]
@@ -95,15 +96,42 @@ def test_strict_mode_needs_the_mark_of_the_runner(pytester: pytest.Pytester) -> 
     result.stdout.fnmatch_lines(["*strict mode; add @pytest.mark.asyncio, or set *"])
 
 
-def test_mark_that_comes_too_late_is_told(pytester: pytest.Pytester) -> None:
+@pytest.mark.parametrize(
+    ("mark", "message"),
+    [
+        ("marked", "the mark asks for virtual time, but the test runs on *not in pytest.param*"),
+        (
+            'marked(virtual_time=False, schedule="d2")',
+            "the mark asks for schedule d2, but the test runs on a loop without one*",
+        ),
+    ],
+)
+def test_mark_that_comes_too_late_is_told(
+    pytester: pytest.Pytester, mark: str, message: str
+) -> None:
     """A mark in `pytest.param` is not there yet when the loop is chosen."""
-    code = """
-@pytest.mark.parametrize("n", [1, pytest.param(2, marks=marked)])
+    code = f"""
+@pytest.mark.parametrize("n", [1, pytest.param(2, marks={mark})])
 async def test_it(n): pass
 """
     result = run(pytester, code)
     result.assert_outcomes(passed=1, failed=1)
-    result.stdout.fnmatch_lines(["*test_it?2?: aioconc: *not in pytest.param*"])
+    result.stdout.fnmatch_lines([f"*test_it?2?: aioconc: {message}"])
+
+
+def test_interpreter_without_schedules_is_told(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the order of tasks cannot be chosen, a schedule is refused and virtual time works."""
+
+    def fail() -> None:
+        raise RuntimeError("schedules cannot be chosen here; virtual time works")
+
+    monkeypatch.setattr(_loop, "check_schedules_work", fail)
+    code = '@marked(schedule="d2")\nasync def test_it(): pass\n\n@marked\nasync def test_other(): pass\n'
+    result = run(pytester, code)
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*test_it: aioconc: schedules cannot be chosen here; *"])
 
 
 def test_looptime_is_refused(pytester: pytest.Pytester) -> None:

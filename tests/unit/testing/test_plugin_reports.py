@@ -171,3 +171,28 @@ async def test_spins():
     result = run(pytester, code)
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["E *LivelockError: *the busy one*"])
+
+
+def test_cancel_and_verdict_of_the_tests_own_are_its_failures(pytester: pytest.Pytester) -> None:
+    """A test that cancels itself, or raises what a nested run has found, has ended by itself."""
+    code = """
+from aioconc.errors import DeadlockError
+
+@marked
+async def test_cancels():
+    asyncio.current_task().cancel()
+    await asyncio.sleep(1)
+
+@marked
+async def test_raises():
+    raise DeadlockError("found by hand")
+"""
+    result = run(pytester, code)
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(
+        [
+            "E *CancelledError*",
+            ">*raise DeadlockError(*",
+            "E *DeadlockError: found by hand",
+        ]
+    )

@@ -14,7 +14,7 @@ import pytest
 
 from aioconc.errors import DeadlockError, LeakError, LivelockError, StuckError
 from aioconc.testing._loop import SimulationLoop
-from aioconc.testing._plugin._loops import body_of, is_async
+from aioconc.testing._plugin._loops import body_of, is_async, is_test_case
 from aioconc.testing._plugin._mark import Wish, refuse, wish_of
 from aioconc.testing._plugin._order import TestOrder, order_of
 
@@ -41,33 +41,66 @@ def guarded(item: pytest.Item) -> Generator[None]:
     body = body_of(item)
     assert body is not None
     owner, name, function = body
-    before = getattr(owner, name)
+    if is_test_case(item):  # runs the method of its instance
+        owner, name = item.instance, item.name  # type: ignore[attr-defined]
     guard = _Guard(item, wish, function)
-    setattr(owner, name, guard.wrapped())
-    try:
-        yield
-    except VERDICTS as verdict:
-        guard.give_up(verdict)
-        raise
-    finally:
-        setattr(owner, name, before)
-        guard.end_order()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, name, guard.wrapped())
+        try:
+            yield
+        except VERDICTS as verdict:
+            guard.give_up(verdict)
+            raise
+        finally:
+            guard.end_order()
+
+
+class _Run:
+    """One run of a body: the test, or one example of it. Made by its own task."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop: Final = loop
+        self.given_up = False
+        self.ended: Final[asyncio.Future[None]] = loop.create_future()
+        self.order: Final = order_of(loop)
+        self._task: Final = asyncio.current_task(loop)
+        self._tasks_before: Final = asyncio.all_tasks(loop)
+
+    @property
+    def hangs(self) -> bool:
+        """Whether the body has not ended."""
+        return not self.ended.done() and not self.loop.is_closed()
+
+    def cancel(self) -> "set[asyncio.Future[Any]]":
+        """Cancel the body and what it has started; all of which ends then, if it ends."""
+        assert self._task is not None
+        self.given_up = True
+        # The current one is the next example.
+        spared = {self._task, asyncio.current_task(self.loop)}
+        tasks = asyncio.all_tasks(self.loop) - self._tasks_before - spared
+        for each in (self._task, *tasks):
+            each.cancel()
+        return {self.ended, *tasks}
+
+    def swallow_cancel(self) -> None:
+        """The body was cancelled and given up: nobody waits for it, and its task goes on."""
+        assert self._task is not None
+        self._task.uncancel()
+
+    def end_order(self) -> None:
+        """From here on, the usual order."""
+        if self.order is not None:
+            self.order.end()
 
 
 class _Guard:
-    """Around one test, or around each example of one."""
+    """Around one test."""
 
     def __init__(self, item: pytest.Item, wish: Wish, function: Any) -> None:
         self._item = item
         self._wish = wish
         self._function = function
-        self._order: TestOrder | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._task: asyncio.Task[Any] | None = None
-        # Done when the body has ended.
-        self._ended: asyncio.Future[None] | None = None
-        self._tasks_before: set[asyncio.Task[Any]] = set()
-        self._given_up = False
+        self._run: _Run | None = None
 
     def wrapped(self) -> Any:
         """The test's function with all that is around it."""
@@ -75,40 +108,27 @@ class _Guard:
         @functools.wraps(self._function)
         async def body(*args: Any, **kwargs: Any) -> None:
             __tracebackhide__ = True
-            try:
-                loop = asyncio.get_running_loop()
-            except RuntimeError:  # anyio on trio
-                loop = None
+            loop = _running_loop()
+            self._check_loop(loop)
             if loop is None:
-                self._check_loop(None)
                 await self._function(*args, **kwargs)
                 return
-            self._begin(loop)
+            await self._end_last_example()
+            run = self._run = _Run(loop)
+            if run.order is not None:
+                self._item.stash[ORDER] = run.order
+                run.order.begin()
             try:
                 await self._checked(args, kwargs)
             except asyncio.CancelledError:
-                if not self._given_up:
+                if not run.given_up:
                     raise
-                # Nobody waits for this test any more, and its task may be that of others too.
-                if self._task is not None:
-                    self._task.uncancel()
+                run.swallow_cancel()
             finally:
-                self.end_order()
-                if self._ended is not None and not self._ended.done():
-                    self._ended.set_result(None)
+                run.end_order()
+                run.ended.set_result(None)
 
         return body
-
-    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._check_loop(loop)
-        self._loop = loop
-        self._task = asyncio.current_task()
-        self._ended = loop.create_future()
-        self._tasks_before = asyncio.all_tasks(loop)
-        self._order = order_of(loop)
-        if self._order is not None:
-            self._item.stash[ORDER] = self._order
-            self._order.begin()
 
     async def _checked(self, args: Any, kwargs: Any) -> None:
         __tracebackhide__ = True
@@ -127,10 +147,15 @@ class _Guard:
                 raise
             self._item.warn(pytest.PytestWarning(f"{self._item.nodeid}: {error}"))
 
+    async def _end_last_example(self) -> None:
+        """Hypothesis takes a verdict for a failure like any other, and tries the next example."""
+        if self._run is not None and self._run.hangs:
+            await asyncio.wait(self._run.cancel())
+
     def end_order(self) -> None:
-        """From here on, the usual order."""
-        if self._order is not None:
-            self._order.end()
+        """From here on, the usual order, also if the body never ends."""
+        if self._run is not None:
+            self._run.end_order()
 
     def give_up(self, verdict: BaseException) -> None:
         """End a test that would never end, so that its fixtures and others on its loop can go on.
@@ -138,23 +163,17 @@ class _Guard:
         The loop has stopped in the middle: what the test and its tasks do when they are cancelled
         is done here.
         """
-        loop, task, ended = self._loop, self._task, self._ended
-        if loop is None or task is None or ended is None or ended.done() or loop.is_running():
+        run = self._run
+        if run is None or not run.hangs:
             return
-        self.end_order()
-        if isinstance(loop, SimulationLoop):
-            loop.usual_order_from_here()
-        self._given_up = True
-        tasks = asyncio.all_tasks(loop) - self._tasks_before
-        for each in {task, *tasks}:
-            each.cancel()
+        run.end_order()
+        assert isinstance(run.loop, SimulationLoop), "no other loop gives verdicts"
+        run.loop.usual_order_from_here()
         try:
-            loop.run_until_complete(asyncio.gather(ended, *tasks, return_exceptions=True))
+            run.loop.run_until_complete(asyncio.gather(*run.cancel(), return_exceptions=True))
         except VERDICTS as again:
             first, _, _ = str(again).partition("\n")
             verdict.add_note(f"and when its tasks were cancelled, they did not end: {first}")
-
-    # -- the loop ---------------------------------------------------------------------------------
 
     def _check_loop(self, loop: asyncio.AbstractEventLoop | None) -> None:
         wish = self._wish
@@ -167,4 +186,16 @@ class _Guard:
                 "async fixture of a wider scope nor another plugin may have made the loop",
             )
         if wish.schedule is not None and (loop is None or order_of(loop) is None):
-            refuse(self._item, f"schedule {wish.schedule} is asked for, but not what runs")
+            refuse(
+                self._item,
+                f"the mark asks for schedule {wish.schedule}, but the test runs on a loop without "
+                "one. The mark has to be on the function, its class or its file (not in "
+                "pytest.param)",
+            )
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:  # anyio on trio, and others
+        return None

@@ -110,7 +110,7 @@ def _is_hypothesis(node: pytest.Item) -> bool:
 
 def runner_of(node: pytest.Item, fixturenames: Any) -> Runner | None:
     """Which plugin runs the async test `node`; None: none that can be given a loop."""
-    if not is_async(node) or _is_test_case(node):
+    if not is_async(node) or is_test_case(node):
         return None
     if node.config.pluginmanager.has_plugin("asyncio"):
         mode = node.config.getoption("asyncio_mode", None) or node.config.getini("asyncio_mode")
@@ -119,7 +119,8 @@ def runner_of(node: pytest.Item, fixturenames: Any) -> Runner | None:
     return "anyio" if "anyio_backend" in fixturenames else None
 
 
-def _is_test_case(node: pytest.Item) -> bool:
+def is_test_case(node: pytest.Item) -> bool:
+    """Whether the test is a method of a `unittest.TestCase`."""
     owner = getattr(node, "cls", None)
     return owner is not None and any(
         each.__module__ == "unittest.case" and each.__name__ == "TestCase" for each in owner.__mro__
@@ -185,7 +186,7 @@ def why_not(node: pytest.Item, wish: Wish, fixturenames: Any) -> str | None:
 
 
 def _why_no_runner(node: pytest.Item) -> str:
-    if _is_test_case(node):
+    if is_test_case(node):
         return (
             "tests of unittest make their own loops; on Python 3.13 or newer write "
             "loop_factory = staticmethod(aioconc.testing.loop_factory()) into the class, and "

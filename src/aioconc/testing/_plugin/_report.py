@@ -77,7 +77,7 @@ def _is_internal(path: Path) -> bool:
         _TOOLS in path.parents
         or _ASYNCIO in path.parents
         or path == Path(contextlib.__file__)
-        or not {"anyio", "pluggy", "pytest_asyncio"}.isdisjoint(path.parts)
+        or not {"anyio", "pluggy", "pytest_asyncio", "unittest"}.isdisjoint(path.parts)
     )
 
 
