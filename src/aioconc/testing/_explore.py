@@ -82,7 +82,7 @@ def explore(
         bound: most demotions in the systematic part, int >= 0.
         seed: int; of the random part. None: 0, so that every run of a test tries the same.
         reorder: "tasks": a task's step may be delayed, plain callbacks keep their order.
-            "external": tasks keep their order; timers for the same moment and calls from other
+            "external": tasks keep their order; timers for the same moment and calls from different
             threads do not.
         max_steps: callbacks, int >= 1, without any progress of time after which it is a livelock.
         schedule: run this one alone, as printed in a failure.

@@ -11,6 +11,7 @@ import contextvars
 import functools
 import math
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeVar, TypeVarTuple
@@ -60,7 +61,8 @@ class SimulationLoop(StockLoop):
         self._outside: Final = Outside(self)
         self._idle: Final = Idle(self, self._outside, self._lazy, max_steps)
         self.choices: ReadyQueue | None = None
-        self._from_threads: weakref.WeakSet[asyncio.Handle] = weakref.WeakSet()
+        self._from_threads: weakref.WeakKeyDictionary[asyncio.Handle, int]
+        self._from_threads = weakref.WeakKeyDictionary()
         if policy is not None:
             self.choices = self._ready = ReadyQueue(policy, reorder, self._from_threads)
 
@@ -169,7 +171,7 @@ class SimulationLoop(StockLoop):
         """As asyncio's."""
         handle = super().call_soon_threadsafe(callback, *args, context=context)
         if self.choices is not None:
-            self._from_threads.add(handle)
+            self._from_threads[handle] = threading.get_ident()
         return handle
 
     # -- real work, on the books --------------------------------------------------------------------

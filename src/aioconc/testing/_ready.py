@@ -4,13 +4,15 @@ Takes the place of the loop's own queue and reorders only what asyncio leaves op
 `reorder="tasks"`: the step of a task may be delayed, since when a task goes on is not documented;
 nothing jumps over an earlier plain callback, since `call_soon` is documented to be first in,
 first out. With `reorder="external"`: only what comes from outside in no documented order, that
-is timers for the same moment and calls from threads; tasks keep their order.
+is timers for the same moment and calls from different threads; tasks keep their order.
 """
 
 import asyncio
 import math
 from collections import deque
 from collections.abc import Callable, Collection
+from itertools import takewhile
+from types import MappingProxyType
 from typing import Any
 
 from aioconc.testing._policies import FAIRNESS, STEPS, Policy, Priorities, Reorder, is_step
@@ -27,7 +29,7 @@ class ReadyQueue(deque[Any]):
     Args:
         policy: answers at each choice point.
         reorder: what may be reordered.
-        from_threads: handles that came from other threads, for `reorder="external"`.
+        from_threads: handle -> thread that it came from, for `reorder="external"`.
     """
 
     __slots__ = (
@@ -45,7 +47,7 @@ class ReadyQueue(deque[Any]):
     )
 
     def __init__(
-        self, policy: Policy, reorder: Reorder = "tasks", from_threads: Any = frozenset()
+        self, policy: Policy, reorder: Reorder = "tasks", from_threads: Any = MappingProxyType({})
     ) -> None:
         super().__init__()
         self._choose = policy.choose
@@ -119,7 +121,12 @@ class ReadyQueue(deque[Any]):
         first = self[0]
         if isinstance(handle, asyncio.TimerHandle):
             return isinstance(first, asyncio.TimerHandle) and first.when() == handle.when()
-        return handle in self._from_threads and (first is handle or first in self._from_threads)
+        threads = self._from_threads
+        if handle not in threads or (first is not handle and first not in threads):
+            return False
+        # What one thread calls keeps its order, as with `call_soon`.
+        before = takewhile(lambda each: each is not handle, self)
+        return all(threads[each] != threads[handle] for each in before)
 
     def usual_order_from_here(self) -> None:
         """Leave nothing to choice any more, for tidying up after a run."""

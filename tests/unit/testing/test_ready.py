@@ -210,8 +210,10 @@ def test_a_cleared_queue_is_empty(make: Handles) -> None:
 
 
 def same_source(mover: Arrival, passed: Arrival) -> bool:
-    """Only timers for one moment, and calls from threads, have no order among themselves."""
-    return mover.kind == passed.kind and mover.group is not None and mover.group == passed.group
+    """Only timers for one moment, and calls from two threads, have no order among themselves."""
+    if mover.kind == passed.kind == "thread":
+        return mover.group != passed.group
+    return mover.kind == passed.kind == "timer" and mover.group == passed.group
 
 
 ARRIVALS = st.lists(
@@ -220,7 +222,7 @@ ARRIVALS = st.lists(
         st.tuples(st.just("plain"), st.none()),
         st.tuples(st.just("step"), st.none()),
         st.tuples(st.just("timer"), st.integers(1, 2)),
-        st.tuples(st.just("thread"), st.just(0)),
+        st.tuples(st.just("thread"), st.integers(1, 3)),
     ),
     max_size=40,
 )
@@ -232,7 +234,7 @@ def test_only_arrivals_from_outside_change_places(
     make: Handles, program: list[Any], schedule: Schedule
 ) -> None:
     """With `reorder="external"` tasks and callbacks run as they came."""
-    from_threads: list[Any] = []
+    from_threads: dict[Any, object] = {}
     queue = ReadyQueue(policy_of(schedule, "external"), "external", from_threads)
     watched = Watched(queue, same_source)
     count = 0
@@ -251,7 +253,7 @@ def test_only_arrivals_from_outside_change_places(
         else:
             handle = make.plain()
         if kind == "thread":
-            from_threads.append(handle)
+            from_threads[handle] = group
         watched.arrive(Arrival(kind, group, handle))
     assert len(watched.drain()) == count
 
@@ -266,3 +268,18 @@ def test_a_late_timer_goes_behind_the_others_of_its_moment(
     queue.extend(timers.values())
     ran = [queue.popleft() for _ in timers]
     assert "".join(next(name for name in timers if timers[name] is each) for each in ran) == order
+
+
+@pytest.mark.parametrize(
+    ("threads", "order"), [([1, 2, 3], "bca"), ([1, 1, 2], "acb"), ([1, 1, 1], "abc")]
+)
+def test_calls_of_one_thread_keep_their_order(
+    make: Handles, threads: list[int], order: str
+) -> None:
+    """As with `call_soon`; those of different threads have none."""
+    calls = {name: make.plain() for name in "abc"}
+    from_threads = dict(zip(calls.values(), threads, strict=True))
+    queue = ReadyQueue(policy_of(Schedule.parse("d0"), "external"), "external", from_threads)
+    queue.extend(calls.values())
+    ran = [queue.popleft() for _ in calls]
+    assert "".join(next(name for name in calls if calls[name] is each) for each in ran) == order
