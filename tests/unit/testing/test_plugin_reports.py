@@ -137,8 +137,10 @@ def test_hang_leaves_the_loop_to_the_tests_that_share_it(
     code = """
 pytestmark = [marked, pytest.mark.asyncio(loop_scope="module")]
 
+kept = []
+
 async def test_hangs():
-    asyncio.create_task(asyncio.Event().wait())
+    kept.append(asyncio.create_task(asyncio.Event().wait()))
     await asyncio.Event().wait()
 
 async def test_next():
