@@ -65,7 +65,9 @@ def cancel_everywhere(
             raises if something is wrong that only the program can know.
         schedule: the order of task steps; None: asyncio's own.
         loop_factory: makes the loops, such as `uvloop.new_event_loop`; they run in real time, and
-            a run that takes five seconds more than it should counts as hung. None: virtual time.
+            a run that takes five seconds more than it should counts as hung. None: virtual time,
+            in which 100,000 callbacks without any progress of time are a livelock;
+            `aioconc.testing.loop_factory(max_steps=...)` makes such loops with another limit.
 
     Returns:
         The points, with those at which the cancel was swallowed, or at which the task awaited more
@@ -134,6 +136,7 @@ class _Sweep:
             self._program.name,
             tuple(_point(trial, where) for trial, where in trials),
             probe.count,
+            usual.first.text,
         )
         if report.failures:
             self._fail(failure_text(report) + cut, report)

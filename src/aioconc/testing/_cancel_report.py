@@ -77,11 +77,13 @@ class CancelReport:
         name: of the function.
         points: each place and phase, in the order of the run.
         suspensions: how often the target tasks suspended in the undisturbed run.
+        undisturbed: how that run ended: "returned", or "raised ValueError: ...".
     """
 
     name: str
     points: tuple[CancelPoint, ...]
     suspensions: int
+    undisturbed: str = "returned"
 
     @property
     def failures(self) -> tuple[CancelPoint, ...]:
@@ -116,7 +118,11 @@ class CancelReport:
             (len(self.not_reached), "not reached"),
         )
         told = [f"{len(self.points)} points"] + [f"{count} {what}" for count, what in counts]
-        return f"{self.name}: {self.suspensions} suspensions, {', '.join(told)}"
+        text = f"{self.name}: {self.suspensions} suspensions, {', '.join(told)}"
+        if self.undisturbed != "returned":
+            # Such a test may be about less than it seems: the same is no finding after a cancel.
+            text += f" (undisturbed it {self.undisturbed})"
+        return text
 
     def __str__(self) -> str:
         return "\n".join([self.summary, *map(str, self.points)])

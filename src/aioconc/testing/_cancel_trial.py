@@ -177,12 +177,11 @@ class Trial:
 
     def _watch_generators(self) -> None:
         """Note async generators on a loop that does not show them, such as uvloop's."""
-        hook = sys.get_asyncgen_hooks().firstiter
+        hook: Any = sys.get_asyncgen_hooks().firstiter  # the loop's own
 
         def firstiter(generator: Any) -> None:
             self._generators.append(weakref.ref(generator))
-            if hook is not None:
-                hook(generator)
+            hook(generator)
 
         sys.set_asyncgen_hooks(firstiter=firstiter)
 

@@ -147,14 +147,14 @@ class Probe:
         k = self.count = self.count + 1
         injection = self._injection
         if injection is None:
-            self.suspensions.append(Suspension(_where(probed, task), awaited is None))
+            self.suspensions.append(Suspension(_where(probed), awaited is None))
         elif self.victim is not None:
             if task is self.victim:
                 self.delay_count += 1
                 if len(self.delays) < _MOST_DELAYS:
-                    self.delays.append(_where(probed, task))
+                    self.delays.append(_where(probed))
         elif k == injection.k and injection.phase != "start":
-            self.where = _where(probed, task)
+            self.where = _where(probed)
             if injection.phase == "suspended" or awaited is None:
                 # The task sees the request when it has registered its wake-up, and then cancels
                 # what it waits for: as if somebody had cancelled it just after it suspended.
@@ -211,8 +211,12 @@ class Probed(Coroutine[Any, Any, Any]):
         """As the coroutine's."""
         self._inner.close()
 
+    def get_coro(self) -> Any:
+        """As a task's, for who follows the chain of awaits."""
+        return self._inner
+
     def __await__(self) -> Generator[Any, Any, Any]:
-        return (yield from self._inner.__await__())
+        return _Awaited(self)
 
     def __getattr__(self, name: str) -> Any:
         # `cr_await`, `cr_frame`, `cr_code`, ...: stacks, wait graphs and reprs show the coroutine.
@@ -222,12 +226,29 @@ class Probed(Coroutine[Any, Any, Any]):
         return repr(self._inner)
 
 
+class _Awaited(Generator[Any, Any, Any]):
+    """A `Probed` as seen by who awaits it: a task factory may put a coroutine of its own around."""
+
+    def __init__(self, probed: Probed) -> None:
+        self._probed = probed
+
+    def send(self, value: Any, /) -> Any:
+        return self._probed.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        return self._probed.throw(*error)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._probed, name)
+
+
 # -- reading ----------------------------------------------------------------------------------
 
 
-def _where(probed: Probed, task: "asyncio.Task[Any]") -> Where:
+def _where(probed: Any) -> Where:
     frame: FrameType | None = None
-    links = await_chain(task).links
+    # Not of the task: what a factory has put around is running just now, and hides the rest.
+    links = await_chain(probed).links
     for link in reversed(links):
         if not is_library(link.frame):
             frame = link.frame
@@ -267,10 +288,11 @@ def _name(task: "asyncio.Task[Any]", number: int) -> str:
 
 def _inside_shield(awaited: Any) -> "asyncio.Future[Any] | None":
     """What is shielded, where `awaited` is the outer future of an `asyncio.shield`."""
-    for entry in getattr(awaited, "_callbacks", None) or ():
-        callback = entry[0]
-        if getattr(callback, "__qualname__", "") == "shield.<locals>._outer_done_callback":
-            for cell in callback.__closure__ or ():
-                if asyncio.isfuture(cell.cell_contents) and cell.cell_contents is not awaited:
-                    return cell.cell_contents
-    return None
+    callbacks = [entry[0] for entry in getattr(awaited, "_callbacks", None) or ()]
+    held = [
+        cell.cell_contents
+        for each in callbacks
+        if getattr(each, "__qualname__", "") == "shield.<locals>._outer_done_callback"
+        for cell in each.__closure__ or ()
+    ]
+    return next(filter(asyncio.isfuture, held), None)
