@@ -2,7 +2,7 @@
 
 One class for each thing that a caller would handle differently. All derive from `AioconcError`
 and, where a built-in class means the same, from that one too. Time-outs are the built-in
-`TimeoutError`, groups are the built-in `ExceptionGroup`.
+`TimeoutError` or derive from it, groups are the built-in `ExceptionGroup`.
 """
 
 import pickle
@@ -79,6 +79,21 @@ class WorkerCrashed(AioconcError, RuntimeError):
         self.exitcode = exitcode
         self.signal = -exitcode if exitcode is not None and exitcode < 0 else None
         self.attempt = attempt
+
+
+class WorkerTimeout(AioconcError, TimeoutError):
+    """A call of an executor took longer than its options allow.
+
+    Attributes:
+        phase: "run": its function ran for longer than `timeout`; "queue": it waited for a worker
+            for longer than `queue_timeout`, and never started.
+        seconds: the limit that it missed.
+    """
+
+    def __init__(self, message: str, *, phase: Literal["queue", "run"], seconds: float) -> None:
+        super().__init__(message)
+        self.phase = phase
+        self.seconds = seconds
 
 
 class SerializationError(AioconcError, pickle.PicklingError):
@@ -228,4 +243,5 @@ __all__ = [
     "UnsupportedOption",
     "WorkerCrashed",
     "WorkerExit",
+    "WorkerTimeout",
 ]

@@ -131,3 +131,8 @@ def make_unpicklable() -> Any:
 
 def make_no_return(where: int) -> NoReturn:
     return NoReturn(where)
+
+
+def append_line(path: str, line: str) -> None:
+    with Path(path).open("a") as file:
+        file.write(line + "\n")

@@ -31,6 +31,7 @@ from aioconc.errors import (
     TaskCancelled,
     UnsupportedOption,
     WorkerExit,
+    WorkerTimeout,
 )
 from aioconc.executors import (
     Executor,
@@ -628,7 +629,7 @@ async def test_map_follows_on_error(pool: Executor) -> None:
 async def test_map_times_out_each_call(pool: Executor) -> None:
     """The time-out is that of one call."""
     found = await pool.map(time.sleep, [0, 0.2], timeout=0.1, on_error="return", limit=1)
-    assert [type(each) for each in found] == [type(None), TimeoutError]
+    assert [type(each) for each in found] == [type(None), WorkerTimeout]
 
 
 async def test_map_refuses_what_it_cannot_do(pool: Executor) -> None:
@@ -999,3 +1000,77 @@ def test_a_stream_of_a_closed_loop_lets_its_worker_go(
     loop.close()
     pool.close()
     assert closed.is_set()
+
+
+# -- waiting for a worker ------------------------------------------------------------------------
+
+
+async def fill(pool: Executor, gate: Callable[[str], Gate]) -> "list[asyncio.Task[str]]":
+    """Keep every worker busy until the gates `filled-N` are opened."""
+    calls = [
+        asyncio.create_task(pool.run(work.hold, gate(f"filled-{number}").path))
+        for number in range(pool.max_workers)
+    ]
+    for number in range(pool.max_workers):
+        await gate(f"filled-{number}").started()
+    return calls
+
+
+async def let_go(calls: "list[asyncio.Task[str]]", gate: Callable[[str], Gate]) -> None:
+    for number in range(len(calls)):
+        gate(f"filled-{number}").open()
+    await asyncio.gather(*calls)
+
+
+async def test_a_time_limit_counts_from_when_a_worker_has_the_call(
+    pool: Executor, gate: Callable[[str], Gate]
+) -> None:
+    """However long it waits in the queue, its own time is not used up."""
+    skip_inline(pool)
+    calls = await fill(pool, gate)
+    late = asyncio.create_task(pool.options(timeout=20).run(work.add, 1, 1))
+    quick = asyncio.create_task(pool.options(timeout=0.001).run(work.add, 2, 2))
+    await until(lambda: pool.statistics().queued == 2)
+    await asyncio.sleep(0.02)
+    assert not quick.done()
+    await let_go(calls, gate)
+    assert await late == 2
+    await asyncio.gather(quick, return_exceptions=True)
+
+
+async def test_a_call_leaves_the_queue_when_it_waited_too_long(
+    pool: Executor, gate: Callable[[str], Gate], events: list[Any]
+) -> None:
+    """It never starts, says so, and those behind it move up."""
+    skip_inline(pool)
+    calls = await fill(pool, gate)
+    with pytest.raises(WorkerTimeout) as caught:
+        await pool.options(queue_timeout=0.01).run(work.touch, gate("never").path)
+    assert (caught.value.phase, caught.value.seconds) == ("queue", 0.01)
+    assert fates(events) == [Fate.NOT_STARTED]
+    assert pool.statistics().queued == 0
+    await let_go(calls, gate)
+    assert not Path(gate("never").path).exists()
+    assert await pool.options(queue_timeout=20).run(work.add, 1, 1) == 2
+
+
+async def test_higher_priorities_leave_the_queue_first(
+    pool: Executor, gate: Callable[[str], Gate], tmp_path: Path
+) -> None:
+    """Within a priority, first come first served."""
+    skip_inline(pool)
+    if pool.max_workers != WORKERS:
+        pytest.skip("counts on two workers")
+    calls = await fill(pool, gate)
+    log = tmp_path / "log"
+    names = [("low", -1), ("first", 0), ("second", 0), ("urgent", 5)]
+    queued = []
+    for name, priority in names:
+        view = pool.options(priority=priority)
+        queued.append(asyncio.create_task(view.run(work.append_line, str(log), name)))
+        await asyncio.sleep(0)
+    await until(lambda: pool.statistics().queued == len(names))
+    gate("filled-0").open()  # one worker takes them all, in order
+    await asyncio.gather(*queued)
+    assert log.read_text().split() == ["urgent", "first", "second", "low"]
+    await let_go(calls, gate)

@@ -25,6 +25,7 @@ from aioconc.errors import (
     UnsupportedOption,
     WorkerCrashed,
     WorkerExit,
+    WorkerTimeout,
 )
 
 SAMPLES = [
@@ -37,6 +38,7 @@ SAMPLES = [
     RemoteError("boom", type_name="lib.Boom", traceback_text="Traceback ..."),
     WorkerExit("left", type_name="SystemExit", traceback_text="Traceback ...", code=3),
     ExecutorClosed("closed"),
+    WorkerTimeout("late", phase="run", seconds=1.5),
     UnsupportedOption("no kill"),
     MissingExtra("install aioconc[http]"),
     LeakError("left", leaks=["task a"]),

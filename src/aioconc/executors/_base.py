@@ -141,6 +141,8 @@ class CallOptions:
     """How one call is to be run; see `Executor.options`."""
 
     timeout: float | None = None
+    queue_timeout: float | None = None
+    priority: int = 0
     on_cancel: OnCancel = "wait"
     grace: float | None = None
     retries: int = 0
@@ -152,6 +154,8 @@ class Options(TypedDict, total=False):
     """The keywords of `Executor.options`."""
 
     timeout: float | None
+    queue_timeout: float | None
+    priority: int
     on_cancel: OnCancel
     grace: float | None
     retries: int
@@ -159,7 +163,7 @@ class Options(TypedDict, total=False):
     on_report: Callable[[Any], object] | None
 
 
-OPTION_NAMES = ("timeout", "on_cancel", "grace", "retries", "name", "on_report")
+OPTION_NAMES = tuple(Options.__annotations__)
 
 
 class Executor(ABC):
@@ -193,7 +197,7 @@ class Executor(ABC):
             What `fn` returned.
 
         Raises:
-            TimeoutError: it had not ended in time (see `options`).
+            WorkerTimeout: it had not begun, or had not ended, in time (see `options`).
             ExecutorClosed: the executor is closed or was closed with `cancel=True` meanwhile.
             WorkerCrashed: the worker died.
             SerializationError: an argument or the result could not cross to or from the worker.
@@ -421,9 +425,13 @@ class Executor(ABC):
         What is not given stays as it is. Closing a view closes the executor.
 
         Args:
-            timeout: seconds from the call on, queueing included, or None. When it has passed the
-                call is cancelled as `on_cancel` says and raises `TimeoutError`; a value is kept
-                only if it came in time.
+            timeout: seconds for which the function may run, or None. They count from when a
+                worker has the call. When they have passed the call is cancelled as `on_cancel`
+                says and raises `WorkerTimeout`, a `TimeoutError`; a value is kept only if it came
+                in time. To bound the whole wait, use `asyncio.timeout`.
+            queue_timeout: seconds for which the call may wait for a worker, or None. When they
+                have passed it leaves the queue and raises `WorkerTimeout`.
+            priority: calls with a higher int leave the queue first; 0.
             on_cancel: what a cancelled or timed-out call does to running work: "kill", "soft",
                 "wait" or "abandon".
             grace: seconds between asking and killing, with `on_cancel="soft"`.
@@ -514,8 +522,11 @@ def check_options(options: Options) -> Options:
     """The options, once their values are checked."""
     for name, value in options.items():
         match name:
-            case "timeout" | "grace":
+            case "timeout" | "queue_timeout" | "grace":
                 check_timeout(name, value)
+            case "priority":
+                if isinstance(value, bool) or not isinstance(value, int):
+                    raise TypeError(f"priority must be an int, got {value!r}")
             case "on_cancel":
                 check_choice(name, value, ("kill", "soft", "wait", "abandon"))
             case "retries":

@@ -49,6 +49,7 @@ class Job:
         "kwargs",
         "label",
         "pool_name",
+        "priority",
         "refusal",
         "value",
     )
@@ -64,6 +65,7 @@ class Job:
         self.finished = False
         self.abandoned = False
         self.pool_name = ""
+        self.priority = 0
         self.value: Any = None
         self.error: BaseException | None = None
         # The pool gave it up; whatever its worker says afterwards is too late.
@@ -120,6 +122,7 @@ class Call(Job, Link):
         "context",
         "ended",
         "expired",
+        "given_up",
         "killed",
         "loop",
         "loop_calls",
@@ -150,12 +153,22 @@ class Call(Job, Link):
         self.expired = False
         # Its worker is being ended by force; set in the loop.
         self.killed = False
+        # It had no worker in time and left the queue; set in the loop.
+        self.given_up = False
+        self.priority = options.priority
         self.timeout = options.timeout
         self.timer: asyncio.TimerHandle | None = None
         # Nobody wants the outcome any more; set in the loop, read by the worker.
         self.asked = False
 
     # -- in the worker's thread ---------------------------------------------------------------
+
+    def start(self) -> bool:
+        if not self.claim():
+            return False
+        if self.timeout is not None:
+            self.mailbox.post(self.loop, self.begin_clock)
+        return True
 
     def execute(self) -> bool | None:
         if not self.start():
@@ -192,7 +205,7 @@ class Call(Job, Link):
 
     def begin_clock(self) -> None:
         """The time-out counts from now."""
-        if self.timeout is not None:
+        if self.timeout is not None and self.timer is None and not self.waiter.done():
             self.timer = self.loop.call_later(self.timeout, self.expire)
 
     def stop_clock(self) -> None:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, ParamSpec, TypeVar
 
 from aioconc._internal import _hooks
 from aioconc._internal._check import check_count, check_timeout
-from aioconc.errors import ExecutorClosed, UnsupportedOption
+from aioconc.errors import ExecutorClosed, UnsupportedOption, WorkerTimeout
 from aioconc.executors._base import (
     CallOptions,
     Capabilities,
@@ -114,7 +114,6 @@ class InlineExecutor(Executor):
         self._check_open()
         state, options = self._state, self._options
         label = options.name or name_of(fn)
-        begun = time.monotonic()
         state.queued += 1
         try:
             await asyncio.sleep(0)  # so that calls in a row do not starve the other tasks
@@ -133,9 +132,14 @@ class InlineExecutor(Executor):
         finally:
             state.queued -= 1
         self._check_open()
+        begun = time.monotonic()
         result = self._call(label, fn, *args, **kwargs)
         if options.timeout is not None and time.monotonic() - begun > options.timeout:
-            raise TimeoutError(f"{label} had not ended {options.timeout} s after it was called")
+            raise WorkerTimeout(
+                f"{label} had not ended {options.timeout} s after it began",
+                phase="run",
+                seconds=options.timeout,
+            )
         return result
 
     def _call(self, label: str, fn: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

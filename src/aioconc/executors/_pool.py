@@ -9,14 +9,13 @@ import asyncio
 import logging
 import os
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 from aioconc._bridge._mailbox import mailbox_of
 from aioconc._internal import _hooks
 from aioconc._internal._check import check_timeout
-from aioconc.errors import ExecutorClosed, WorkerCrashed
+from aioconc.errors import ExecutorClosed, WorkerCrashed, WorkerTimeout
 from aioconc.executors._base import (
     CallOptions,
     Executor,
@@ -25,6 +24,7 @@ from aioconc.executors._base import (
     check_function,
 )
 from aioconc.executors._call import Call, Job, join_call, tell_cancelled
+from aioconc.executors._queue import JobQueue
 from aioconc.tasks._join import join
 from aioconc.tasks._scope import raise_if_cancelled
 
@@ -52,7 +52,7 @@ class Pool:
         self.max_workers = max_workers
         self.pid = os.getpid()
         self.lock = threading.Lock()
-        self.queue: OrderedDict[Job, None] = OrderedDict()
+        self.queue = JobQueue()
         self.running: set[Job] = set()
         self.abandoned: set[Job] = set()
         self.closing = False
@@ -109,7 +109,7 @@ class Pool:
             if self.closing:
                 self.check_usable()
             if len(self.running) >= self.max_workers:
-                self.queue[job] = None
+                self.queue.push(job)
                 return
             self.running.add(job)
         self.launch(job)
@@ -135,7 +135,7 @@ class Pool:
     def _next(self) -> Job | None:
         if not self.queue or len(self.running) >= self.max_workers:
             return None
-        job, _ = self.queue.popitem(last=False)
+        job = self.queue.pop()
         self.running.add(job)
         return job
 
@@ -146,7 +146,7 @@ class Pool:
         with self.lock:
             self.cancelled += 1
             # Else a worker is just being woken for it and will find it claimed.
-            self.queue.pop(job, None)
+            self.queue.discard(job)
         self.check_over()
         return True
 
@@ -249,9 +249,6 @@ class Pool:
 class PoolExecutor(Executor):
     """The asyncio face over a `Pool`."""
 
-    # Whether a call's time-out counts from when a worker has it.
-    _clock_starts_later = False
-
     @property
     def _pool(self) -> Pool:
         raise NotImplementedError
@@ -285,8 +282,9 @@ class PoolExecutor(Executor):
         """Submit the call and see it to its end, whatever happens to this task."""
         self._pool.submit(call)
         call.mailbox.awaited += 1
-        if not self._clock_starts_later:
-            call.begin_clock()
+        patience = None
+        if options.queue_timeout is not None:
+            patience = call.loop.call_later(options.queue_timeout, self._give_up, call)
         try:
             await call.waiter
         except asyncio.CancelledError:
@@ -300,6 +298,8 @@ class PoolExecutor(Executor):
         finally:
             call.mailbox.awaited -= 1
             call.stop_clock()
+            if patience is not None:
+                patience.cancel()
         if call.expired:
             cancelled = await self._stop(call, options, "timeout")
             if cancelled is not None:
@@ -307,10 +307,27 @@ class PoolExecutor(Executor):
                     raise cancelled
                 finally:
                     del cancelled
-            raise TimeoutError(
-                f"{call.label} had not ended {options.timeout} s after it was called"
+            assert options.timeout is not None
+            raise WorkerTimeout(
+                f"{call.label} had not ended {options.timeout} s after it began",
+                phase="run",
+                seconds=options.timeout,
+            )
+        if call.given_up:
+            assert options.queue_timeout is not None
+            tell_cancelled(call, self._pool.name, Fate.NOT_STARTED, "queue_timeout")
+            raise WorkerTimeout(
+                f"{call.label} found no free worker within {options.queue_timeout} s",
+                phase="queue",
+                seconds=options.queue_timeout,
             )
         return call.take()
+
+    def _give_up(self, call: Call) -> None:
+        """The call has waited for too long, unless it has just begun or been cancelled."""
+        if not call.waiter.done() and self._pool.withdraw(call):
+            call.given_up = True
+            call.waiter.set_result(None)
 
     async def _stop(
         self, call: Call, options: CallOptions, reason: str

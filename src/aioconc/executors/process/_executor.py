@@ -77,7 +77,6 @@ class ProcessExecutor(PoolExecutor):
         call_in_loop=True,
     )
     kinds: tuple[Kind, ...] = ("cpu",)
-    _clock_starts_later = True
 
     def __init__(
         self,

@@ -144,6 +144,9 @@ class ProcessCall(Call, ProcessJob):
         self.context = None
         self.unread_reports = 0
 
+    def start(self) -> bool:
+        return self.claim()  # the clock begins when the worker has it
+
     def hand_over(self) -> None:
         self.arrive()
 
