@@ -11,7 +11,8 @@ import pytest
 
 from aioconc.executors import FuturesExecutor
 from aioconc.executors._call import Job
-from aioconc.executors._futures import RemoteTraceback, unpack
+from aioconc.executors._futures import unpack
+from aioconc.executors._remote import RemoteTraceback
 from tests.contracts import executor_work as work
 
 

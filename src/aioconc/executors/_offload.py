@@ -7,6 +7,7 @@ them.
 
 import contextvars
 import os
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from types import MappingProxyType, TracebackType
@@ -53,9 +54,13 @@ def _make(kind: Kind) -> Executor:
 
         return ThreadExecutor(name="offload_io")
     if kind == "cpu":
-        from aioconc.executors._futures import FuturesExecutor
+        if sys.platform == "win32":  # no descriptors can be handed to a worker there
+            from aioconc.executors._futures import FuturesExecutor
 
-        return FuturesExecutor.over_processes(name="offload_cpu")
+            return FuturesExecutor.over_processes(name="offload_cpu")
+        from aioconc.executors.process import ProcessExecutor
+
+        return ProcessExecutor(name="offload_cpu")
     raise LookupError(
         f"there is no default executor for {kind!r} work; set one with "
         f"`async with aioconc.use(executor, {kind!r})`"
@@ -176,9 +181,11 @@ offload_cpu = Offload(
         Exception: whatever else `fn` raised, with the worker's traceback as its cause.
 
     Cancellation:
-        While the call is queued, `fn` never starts. Once it runs it cannot be stopped by this
-        executor: this call returns when `fn` has ended; with
-        `offload_cpu.options(on_cancel="abandon")` it returns at once and the worker stays busy.
+        While the call is queued, `fn` never starts. Once it runs, its process is killed, and this
+        call returns when it has ended; the next call gets another process. With
+        `on_cancel="soft"` the function is asked first, and killed after `grace`; with "wait" this
+        call returns when the function has ended, with "abandon" at once. (On Windows no call can
+        be killed: there the default is "wait". This library has not been run there.)
 
     Example:
         >>> import asyncio
