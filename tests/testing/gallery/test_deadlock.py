@@ -75,6 +75,12 @@ def test_three_philosophers_starve_when_two_of_them_hesitate() -> None:
     check_bug(philosophers(3, left_first=True), schedule="d1,2", within=50, raises=DeadlockError)
 
 
+def test_four_philosophers_starve_beyond_a_bound_of_two() -> None:
+    """A bound that is exhausted is no proof: three of them must hesitate."""
+    four = philosophers(4, left_first=True)
+    check_bug(four, schedule="d1,3,15", within=600, raises=DeadlockError, bound=3, budget=40_000)
+
+
 def test_philosophers_who_take_the_lower_fork_first_all_dine() -> None:
     """An order of the forks leaves no circle."""
     check_fix(philosophers(3, left_first=False))
