@@ -15,6 +15,7 @@ from typing import Any
 import hypothesis
 import pytest
 
+from aioconc.testing._process_state import ProcessState
 from tests import leaks
 
 try:
@@ -124,11 +125,11 @@ def _nothing_outlives_the_test(
     if marker is not None and "reason" not in marker.kwargs:
         raise pytest.UsageError("may_leave needs a reason: may_leave('threads', reason='...')")
     allowed = marker.args if marker is not None else ()
-    before = leaks.Snapshot.take()
+    before = ProcessState.now()
     with leaks.asyncio_errors(loop_errors):
         yield
         gc.collect()
-    if left := before.what_is_new(allowed=allowed):
+    if left := leaks.what_is_new(before, allowed=allowed):
         lines = "\n  ".join(left)
         pytest.fail(
             f"the test left something behind:\n  {lines}\n"

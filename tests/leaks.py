@@ -1,7 +1,7 @@
 """What a test may leave behind: nothing, but for the process-wide things named here.
 
-A snapshot is taken before each test and compared after it. Threads, children and descriptors end
-a little after the call that ended them returns, so the comparison waits for them, for
+The state of the process before a test is compared with that after it, as `no_leaks` does it.
+Things end a little after the call that ended them returns, so the comparison waits for them, for
 `PATIENCE` seconds at most.
 """
 
@@ -9,80 +9,40 @@ import asyncio
 import contextlib
 import gc
 import logging
-import sys
-import threading
 import time
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
-import psutil
+from aioconc.testing._process_state import ProcessState
 
 # Seconds. Only a test that leaks, or that is about to fail, waits this long.
 PATIENCE = 3.0
 
-_FDS = Path("/proc/self/fd")
+# What `may_leave` calls the kinds of things.
+_KINDS = {
+    "threads": {"thread"},
+    "children": {"child process"},
+    "fds": {"descriptor", "socket"},
+}
 
 
-# Processes that serve the whole interpreter and stay until it exits, by design: they start with the
-# first use of `multiprocessing`, and cannot be ended through its interface. Of each: the module, its
-# one object, and where that keeps the process id and the descriptor that holds the process.
-_STOCK = (
-    ("multiprocessing.resource_tracker", "_resource_tracker", "_pid", "_fd"),
-    ("multiprocessing.forkserver", "_forkserver", "_forkserver_pid", "_forkserver_alive_fd"),
-)
+class _Any:
+    """Contains everything: each process pool but the default one is to end with its test."""
+
+    def __contains__(self, _: object) -> bool:
+        return True
 
 
-def _stock() -> Iterator[tuple[int | None, int | None]]:
-    """The process id and the descriptor of each that has been loaded; None until it has started."""
-    for module, name, pid, fd in _STOCK:
-        if module in sys.modules:
-            owner = getattr(sys.modules[module], name)
-            yield getattr(owner, pid, None), getattr(owner, fd, None)
-
-
-def stock_pids() -> set[int]:
-    """The processes that stay by design."""
-    return {pid for pid, _ in _stock() if pid is not None}
-
-
-def stock_fds() -> set[int]:
-    """The descriptors that hold the processes of `stock_pids`, one each."""
-    return {fd for _, fd in _stock() if fd is not None}
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """The threads, children and descriptors of this process at one moment."""
-
-    threads: frozenset[threading.Thread]
-    children: frozenset[int]
-    fds: dict[int, str]
-
-    @classmethod
-    def take(cls) -> "Snapshot":
-        threads = frozenset(each for each in threading.enumerate() if not each.daemon)
-        return cls(threads, frozenset(_children() - stock_pids()), _fds())
-
-    def what_is_new(self, *, allowed: Collection[str] = ()) -> list[str]:
-        """One line for each thing that exists now and did not then, once it had time to end."""
-        deadline = time.monotonic() + PATIENCE
-        while (left := self._compare(Snapshot.take(), allowed)) and time.monotonic() < deadline:
-            time.sleep(0.01)
-            gc.collect()
-        return left
-
-    def _compare(self, now: "Snapshot", allowed: Collection[str]) -> list[str]:
-        left = []
-        if "threads" not in allowed:
-            left += [f"thread {each.name!r}" for each in now.threads - self.threads]
-        if "children" not in allowed:
-            left += [f"child process {_describe(pid)}" for pid in now.children - self.children]
-        # Counted, not compared one by one: a thing that was replaced is not a leak.
-        if "fds" not in allowed and len(now.fds) > len(self.fds):
-            new = {fd: to for fd, to in now.fds.items() if self.fds.get(fd) != to}
-            left += [f"descriptor {fd} -> {to}" for fd, to in sorted(new.items())]
-        return left
+def what_is_new(before: ProcessState, *, allowed: Collection[str] = ()) -> list[str]:
+    """One line for each thing that exists now and did not then, once it had time to end."""
+    kinds = {kind for name in allowed for kind in _KINDS[name]}
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        new = before.what_is_new(ProcessState.now(), born=_Any())
+        left = [str(each) for each in new if each.kind not in kinds]
+        if not left or time.monotonic() > deadline:
+            return left
+        time.sleep(0.01)
+        gc.collect()
 
 
 def tasks_of_this_loop() -> list[str]:
@@ -105,29 +65,3 @@ def asyncio_errors(found: list[str]) -> Iterator[None]:
         yield
     finally:
         logger.removeHandler(recorder)
-
-
-def _children() -> set[int]:
-    """Process ids of the children of this process, dead ones that nobody waited for included."""
-    try:
-        lists = [(each / "children").read_text() for each in Path("/proc/self/task").iterdir()]
-    except OSError:  # not on Linux, or built without it, or a thread ended just now
-        return {each.pid for each in psutil.Process().children()}
-    return {int(pid) for each in lists for pid in each.split()}
-
-
-def _fds() -> dict[int, str]:
-    """Open descriptors and what they are, without the stock ones; empty where not told."""
-    found = {}
-    with contextlib.suppress(FileNotFoundError):
-        for fd in {int(each.name) for each in _FDS.iterdir()} - stock_fds():
-            with contextlib.suppress(OSError):  # the one that listed the folder is gone
-                found[fd] = str((_FDS / str(fd)).readlink())
-    return found
-
-
-def _describe(pid: int) -> str:
-    with contextlib.suppress(psutil.Error):
-        process = psutil.Process(pid)
-        return f"{pid} ({process.status()}): {' '.join(process.cmdline())[:200]}"
-    return str(pid)

@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -76,18 +76,21 @@ class ProcessState:
             "uvloop" in sys.modules,
         )
 
-    def what_is_new(self, now: "ProcessState", loop: Any = None) -> Iterator[Leak]:
+    def what_is_new(
+        self, now: "ProcessState", loop: Any = None, *, born: Container[Any] | None = None
+    ) -> Iterator[Leak]:
         """A leak for each thing that is in `now` and not here, nor there by design.
 
         Args:
             now: a later moment.
             loop: the event loop that runs, or None.
+            born: process pools that were made in between; by default as `births` has seen it.
         """
         threads, children = now.threads - self.threads, now.children - self.children
         new = self._new_descriptors(now)
         if not (threads or children or new):
             return
-        standing = Standing.now(births.pools)
+        standing = Standing.now(births.pools if born is None else born)
         for thread in threads - standing.threads:
             yield _thread_leak(thread)
         children -= standing.pids

@@ -9,7 +9,7 @@ import contextlib
 import os
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, Final
@@ -40,7 +40,7 @@ class Standing:
     threads: set[threading.Thread] = field(default_factory=set)
 
     @classmethod
-    def now(cls, born: Collection[Any] = ()) -> "Standing":
+    def now(cls, born: Container[Any] = ()) -> "Standing":
         """What stays by design now.
 
         Args:
@@ -67,7 +67,7 @@ class Standing:
         if fd is not None:
             self.fds.add(fd)
 
-    def _add_pools(self, born: Collection[Any]) -> None:
+    def _add_pools(self, born: Container[Any]) -> None:
         """A pool of an earlier time may start workers late; they stay if they are idle."""
         module = sys.modules.get("concurrent.futures.process")
         defaults = _default_pools()
