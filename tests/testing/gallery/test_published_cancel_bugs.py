@@ -5,12 +5,14 @@ point, so what is found is the bug and not the tool.
 """
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
 import pytest
 
+from aioconc import TaskGroup
 from aioconc.errors import CancelFailure
 from aioconc.testing import cancel_everywhere, run
 
@@ -87,6 +89,48 @@ def test_wait_for_that_swallowed_a_cancel() -> None:
     # Told to stop, the task has gone on with its next piece of work.
     assert point.delays[0].endswith("await asyncio.sleep(1)")
     assert not cancel_everywhere(new).swallowed
+
+
+def test_wait_for_of_this_python() -> None:
+    """The standard library's own loses the cancel on Python 3.11, and on no later one."""
+
+    async def program() -> None:
+        await asyncio.wait_for(asyncio.sleep(1), 5)
+        await asyncio.sleep(1)
+
+    lost = [(each.k, each.phase) for each in cancel_everywhere(program).swallowed]
+    assert lost == ([(1, "ready")] if sys.version_info < (3, 12) else [])
+
+
+# -- asyncio.TaskGroup until Python 3.12, inside of another: python/cpython#116720 --------------
+
+
+def nested(new_group: Callable[[], Any]) -> Callable[[], Coroutine[Any, Any, None]]:
+    """A group whose child fails, and what goes on after that."""
+
+    async def fail() -> None:
+        await asyncio.sleep(1)
+        raise OSError("as planned")
+
+    async def program() -> None:
+        async with new_group() as outer:
+            outer.create_task(asyncio.sleep(2))
+            try:
+                async with new_group() as inner:
+                    inner.create_task(fail())
+            except* OSError:
+                pass
+            await asyncio.sleep(1)
+        await asyncio.sleep(1)
+
+    return program
+
+
+def test_group_that_swallowed_a_cancel() -> None:
+    """A cancel in the tick in which a child has failed is lost on Python 3.11 and 3.12."""
+    lost = [(each.k, each.phase) for each in cancel_everywhere(nested(asyncio.TaskGroup)).swallowed]
+    assert lost == ([(1, "ready")] if sys.version_info < (3, 13) else [])
+    assert not cancel_everywhere(nested(TaskGroup)).swallowed
 
 
 # -- asyncio.Semaphore: python/asyncio#270 and python/cpython#90155 ----------------------------
