@@ -66,12 +66,20 @@ _mailboxes: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Mailbox]" = (
     weakref.WeakKeyDictionary()
 )
 _lock = threading.Lock()
+# The loop that asked last, nearly always the one that asks next: a third of the look-up. One
+# tuple, so that threads see a loop with its own mailbox.
+_latest: tuple[Callable[[], object], Mailbox] = (lambda: None, Mailbox())
 
 
 def mailbox_of(loop: asyncio.AbstractEventLoop) -> Mailbox:
     """The mailbox of the running loop; to be called in that loop's thread."""
+    global _latest
+    known, latest = _latest
+    if known() is loop:
+        return latest
     mailbox = _mailboxes.get(loop)
     if mailbox is None:
         with _lock:
             mailbox = _mailboxes[loop] = Mailbox()
+    _latest = (weakref.ref(loop), mailbox)
     return mailbox

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, H
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from types import FunctionType, MethodType, TracebackType
+from types import BuiltinFunctionType, FunctionType, MethodType, TracebackType
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -549,6 +549,11 @@ _ASYNC = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE | inspect.CO_ASYNC
 
 def check_function(fn: Any, caller: str) -> None:
     """Refuse what is not a plain function, with the line that was probably meant."""
+    kind = type(fn)
+    if kind is BuiltinFunctionType or (
+        kind is FunctionType and not fn.__code__.co_flags & _ASYNC
+    ):
+        return  # nearly always
     inner = fn
     while isinstance(inner, (functools.partial, MethodType)):
         inner = inner.func if isinstance(inner, functools.partial) else inner.__func__

@@ -21,11 +21,15 @@ if TYPE_CHECKING:
     from typing import Any
 
 # Read at a time: one read is enough for nearly every call, and for a burst of credits.
-_READ = 65_536
+_READ = 16_384
 
 # Results of a map are sent together for so long, in seconds: short beside the 5 ms of work that a
 # chunk is made for, long beside the 5 us that sending costs.
 _TOGETHER = 0.001
+
+# Bytes below which the pieces of a frame are joined: copying them costs less than telling the
+# kernel of each.
+_SMALL = 16_384
 
 _DONT_WAIT = 0x40 if sys.platform.startswith("linux") else 0x80
 
@@ -42,7 +46,11 @@ class Cord:
 
     def send(self, kind: int, number: int, *pieces: "bytes | memoryview") -> None:
         """Send one frame, whole."""
-        self.send_all(wire.encode(kind, number, *pieces))
+        frame = wire.encode(kind, number, *pieces)
+        if sum(map(len, pieces)) < _SMALL:
+            self._sock.sendall(b"".join(frame))
+        else:
+            self.send_all(frame)
 
     def send_all(self, pieces: "list[bytes | memoryview]") -> None:
         """Send what is encoded already."""
@@ -80,21 +88,24 @@ class Cord:
 class Served:
     """One call, as `aioconc.worker` sees it: the way back to the task that awaits it."""
 
+    # Of the class, until the call needs its own: most use none of them.
+    _may_report = layout.REPORTS_UNREAD
+    may_send = 0
+    cancelled = False
+    _answer: "Any" = None
+
     def __init__(
         self, cord: Cord, number: int, executor: str, label: str, attempt: int, reports: bool
     ) -> None:
         self._cord = cord
         self.number = number
         self.label = label
-        self._description = (executor, label, attempt)
+        self._executor = executor
+        self._attempt = attempt
         self._reports = reports
-        self._may_report = layout.REPORTS_UNREAD
-        self.may_send = 0
-        self.cancelled = False
-        self._answer: Any = None
 
     def describe(self) -> tuple[str, str, int]:
-        return self._description
+        return self._executor, self.label, self._attempt
 
     def check_cancelled(self) -> None:
         if not self.cancelled:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from aioconc.executors.process._pool import ProcessPool
 
 # Read at a time.
-_READ = 262_144
+_READ = 16_384
 
 # Bytes of the end of a fatal error's traceback that are kept.
 _TAIL = 8_192
