@@ -24,7 +24,7 @@ class LoopCalls:
     # Rule: `_tasks` changes in the loop only. Who makes the work unwanted does so first and looks
     #       at `_tasks` then; the loop adds a task first and asks `_unwanted` then. So one of them
     #       sees the other, and a task started in that very moment is cancelled too.
-    __slots__ = ("_label", "_loop", "_mailbox", "_tasks", "_unwanted")
+    __slots__ = ("_label", "_loop", "_mailbox", "_tasks", "_then", "_unwanted")
 
     def __init__(
         self,
@@ -39,6 +39,8 @@ class LoopCalls:
         # Gives the error to raise in the thread once its work is no longer wanted.
         self._unwanted = unwanted
         self._tasks: set[asyncio.Future[Any]] = set()
+        # Called once the last task has ended, if somebody waits for that.
+        self._then: Callable[[], object] | None = None
 
     def call(self, fn: Callable[..., Any], name: str, args: Any, kwargs: Mapping[str, Any]) -> Any:
         """In the thread: the result of `fn(*args, **kwargs)`, called in the loop."""
@@ -85,6 +87,9 @@ class LoopCalls:
                 answer(error, None)
             else:
                 answer(None, task.result())
+            if self._then is not None and not self._tasks:
+                then, self._then = self._then, None
+                then()
 
         try:
             if (error := self._unwanted()) is not None:
@@ -109,6 +114,14 @@ class LoopCalls:
         """Cancel what was started and has not ended; any thread, once the work is unwanted."""
         if self._tasks:
             self._mailbox.post(self._loop, self._cancel_all)
+
+    def close(self, then: Callable[[], object]) -> None:
+        """In the loop: the worker is gone. Cancel what was started; `then` once it has ended."""
+        if not self._tasks:
+            then()
+            return
+        self._then = then
+        self._cancel_all()
 
     def _cancel_all(self) -> None:
         for task in tuple(self._tasks):

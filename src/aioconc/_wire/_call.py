@@ -7,8 +7,8 @@ arguments, since what they close over may have changed since the last call.
 
 from struct import Struct
 
-# Flags, attempt, number of the function, length of the record.
-CALL_HEAD = Struct("<BxHII")
+# Flags, attempt, number of the function, length of the record, items that may be sent at first.
+CALL_HEAD = Struct("<BxHIII")
 
 # The record is `(fn, label)`, and is to be kept under its number.
 KEEP = 1
@@ -20,6 +20,8 @@ STREAM = 4
 MANY = 8
 # Somebody listens to reports.
 REPORTS = 16
+# The body is `(variables, body)`: context variables as `(module, name, value)`, and the rest.
+CONTEXT = 32
 
 # What a credit is for, and how many.
 CREDIT_HEAD = Struct("<BI")
@@ -30,9 +32,22 @@ OF_REPORTS = 1
 # does not wait for each turn of the loop.
 REPORTS_UNREAD = 256
 
-# Number of an item of `MANY`, and whether it ended with a value.
-ITEM_HEAD = Struct("<I?")
+# What came of an item of `MANY`: its number, the kind of outcome, and the length of what follows.
+ITEM_HEAD = Struct("<IBI")
+PLAIN = 0  # a pickled value
+BODY = 1  # a value as a body
+FAILED = 2  # an error with its traceback
 
-# The journal of a worker: bytes written that may not have been sent, the item it works on.
-JOURNAL_HEAD = Struct("<II")
+# Seconds that the items of `MANY` took, in front of the last outcomes.
+SPENT = Struct("<d")
+
+# The journal that a worker shares with its parent, for `MANY`: four words, the time at which the
+# item that is worked on began, and outcomes that may not have been sent. Each word is written in
+# one piece, so that it makes sense also after a kill.
+JOURNAL_HEAD = Struct("=IIIId")
+END = 0  # where the outcomes end
+STOP = 1  # set by the parent: begin with no further item
+BEGUN = 2  # items that have begun
+DONE = 3  # items that have an outcome
+JOURNAL_START = 24
 JOURNAL_SIZE = 65_536

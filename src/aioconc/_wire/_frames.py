@@ -17,6 +17,7 @@ CREDIT = 3  # so many more items of a stream, or reports, may be sent
 ANSWER = 4  # what a function called in the loop gave
 RELEASE = 5  # buffers that are no longer read may be written again
 BYE = 6  # end, once idle
+LEVELS = 7  # the levels of the parent's loggers have changed
 
 # From a worker.
 READY = 16  # is up and waits for calls

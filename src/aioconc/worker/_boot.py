@@ -12,7 +12,8 @@ from _socket import socket
 
 from aioconc._wire import _frames as wire
 from aioconc._wire._body import dump, load
-from aioconc.worker._serve import Cord, Worker
+from aioconc.worker._cord import Cord
+from aioconc.worker._serve import Worker
 
 # fcntl: the signal that tells of input or of a hang-up; Linux only.
 _F_SETSIG = 10

@@ -44,6 +44,8 @@ class ProcessJob:
     kwargs: Any
     attempt: int
     flags: int
+    # Items that the worker may send before it is told of more.
+    credit: int = 0
     fn_number: int
     record: bytes
     body: "list[bytes | memoryview]"
@@ -54,8 +56,13 @@ class ProcessJob:
     # A large outcome that is still pickled.
     unread: "bytes | memoryview | None"
 
-    def pack(self, functions: Functions, flags: int = 0) -> None:
+    def pack(self, functions: Functions, flags: int = 0, variables: Any = ()) -> None:
         """Pickle function and arguments.
+
+        Args:
+            functions: those of the pool.
+            flags: what kind of call it is.
+            variables: context variables that go with it, as `((module, name), value)`.
 
         Raises:
             SerializationError: they cannot be pickled.
@@ -66,17 +73,25 @@ class ProcessJob:
         fn, args, kwargs = self.fn, self.args, self.kwargs
         try:
             found = functions.find(fn, self.label)
+            content: Any
             if found is not None:
-                self.flags = flags | layout.KEEP
+                flags |= layout.KEEP
                 self.fn_number, self.record = found
-                self.body = dump(args if flags & layout.MANY else (args, kwargs))
+                content = args if flags & layout.MANY else (args, kwargs)
             else:
-                self.flags = flags | layout.WHOLE
+                flags |= layout.WHOLE
                 self.fn_number, self.record = 0, b"".join(dump(self.label))
-                self.body = dump((fn, args) if flags & layout.MANY else (fn, args, kwargs))
+                content = (fn, args) if flags & layout.MANY else (fn, args, kwargs)
+            if variables:
+                flags |= layout.CONTEXT
+                content = (variables, content)
+            self.flags = flags
+            self.body = dump(content)
         except Exception as error:
+            also = " or the context variables that go with them" if variables else ""
             raise SerializationError(
-                f"{self.label} or its arguments cannot be pickled: {type(error).__name__}: {error}",
+                f"{self.label} or its arguments{also} cannot be pickled: "
+                f"{type(error).__name__}: {error}",
                 where="args",
                 side="parent",
             ) from error
@@ -90,7 +105,9 @@ class ProcessJob:
                 record = b""
             else:
                 worker.known.add(self.fn_number)
-        head = layout.CALL_HEAD.pack(self.flags, self.attempt, self.fn_number, len(record))
+        head = layout.CALL_HEAD.pack(
+            self.flags, self.attempt, self.fn_number, len(record), self.credit
+        )
         return [head, record, *self.body]
 
     # -- what comes back ------------------------------------------------------------------------
@@ -148,7 +165,11 @@ class ProcessCall(Call, ProcessJob):
         return self.claim()  # the clock begins when the worker has it
 
     def hand_over(self) -> None:
-        self.arrive()
+        if self.loop_calls is None:
+            self.arrive()
+        else:
+            # A worker that died has left behind what it called in the loop.
+            self.loop_calls.close(self.arrive)
 
     def ask(self) -> None:
         Call.ask(self)
@@ -188,24 +209,37 @@ class ProcessCall(Call, ProcessJob):
             self.worker.tell(wire.CREDIT, layout.CREDIT_HEAD.pack(what, count))
 
     def _call_in_loop(self, payload: "memoryview | bytes") -> None:
-        def answer(error: BaseException | None, value: Any) -> None:
-            if self.worker is None:
-                return
-            try:
-                pieces = dump((error is None, value if error is None else error))
-            except Exception as problem:
-                pieces = dump((False, _portable(error or problem)))
-            self.worker.tell(wire.ANSWER, *pieces)
-
         try:
             fn, args, kwargs = load(payload)
-        except BaseException as error:
-            answer(error, None)
+        except BaseException as problem:
+            error = SerializationError(
+                f"what {self.label} calls in the loop cannot be unpickled there: "
+                f"{type(problem).__name__}: {problem}",
+                where="args",
+                side="parent",
+            )
+            self._answer(error, None)
             return
         calls = self.loop_calls
         if calls is None:
             calls = self.loop_calls = LoopCalls(self.loop, self.mailbox, self.label, self._unwanted)
-        calls.begin(fn, name_of(fn), args, kwargs, answer)
+        calls.begin(fn, name_of(fn), args, kwargs, self._answer)
+
+    def _answer(self, error: BaseException | None, value: Any) -> None:
+        if self.worker is None:
+            return
+        if error is None:
+            try:
+                self.worker.tell(wire.ANSWER, *dump((True, value)))
+                return
+            except Exception as problem:
+                error = SerializationError(
+                    f"what {self.label} called in the loop gave a {type(value).__qualname__}, "
+                    f"which cannot be pickled: {type(problem).__name__}: {problem}",
+                    where="result",
+                    side="parent",
+                )
+        self.worker.tell(wire.ANSWER, *dump((False, failed(error, error)[1])))
 
 
 class ProcessFutureJob(FutureJob, ProcessJob):
@@ -220,8 +254,3 @@ class ProcessFutureJob(FutureJob, ProcessJob):
 
     def hand_over(self) -> None:
         self.post()
-
-
-def _portable(error: BaseException) -> BaseException:
-    """The error, or what can stand for it on the way to a worker."""
-    return loads(failed(error, error)[1])  # type: ignore[no-any-return]
