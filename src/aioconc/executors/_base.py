@@ -21,6 +21,7 @@ from typing import (
     Any,
     ClassVar,
     Literal,
+    NoReturn,
     ParamSpec,
     Self,
     TypedDict,
@@ -86,6 +87,7 @@ class Capabilities:
         report: `aioconc.worker.report` works.
         check_cancelled: `aioconc.worker.check_cancelled` works.
         call_in_loop: `aioconc.worker.call_in_loop` works.
+        coroutines: async functions and async generators can be run, in the worker's own loop.
 
     Example:
         >>> from aioconc import ThreadExecutor
@@ -105,6 +107,7 @@ class Capabilities:
     report: bool = False
     check_cancelled: bool = False
     call_in_loop: bool = False
+    coroutines: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -544,26 +547,35 @@ def check_options(options: Options) -> Options:
     return options
 
 
-_ASYNC = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE | inspect.CO_ASYNC_GENERATOR
+_COROUTINE = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
+_ASYNC = _COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
-def check_function(fn: Any, caller: str) -> None:
-    """Refuse what is not a plain function, with the line that was probably meant."""
+def check_function(
+    fn: Any, caller: str, *, coroutines: bool = False, async_generators: bool = False
+) -> None:
+    """Refuse what is not a plain function, with the line that was probably meant.
+
+    Args:
+        fn: what was passed.
+        caller: to whom.
+        coroutines: an async function will do as well.
+        async_generators: an async generator function will do as well.
+    """
     kind = type(fn)
-    if kind is BuiltinFunctionType or (
-        kind is FunctionType and not fn.__code__.co_flags & _ASYNC
-    ):
+    if kind is BuiltinFunctionType or (kind is FunctionType and not fn.__code__.co_flags & _ASYNC):
         return  # nearly always
     inner = fn
     while isinstance(inner, (functools.partial, MethodType)):
         inner = inner.func if isinstance(inner, functools.partial) else inner.__func__
     if isinstance(inner, FunctionType):
-        if not inner.__code__.co_flags & _ASYNC:
-            return
-        raise TypeError(
-            f"{caller} expected a plain function, got the async function {name_of(fn)}; "
-            f"await {name_of(fn)}(...) itself, or pass the part of it that blocks"
-        )
+        flags = inner.__code__.co_flags
+        if flags & inspect.CO_ASYNC_GENERATOR:
+            if not async_generators:
+                _refuse_async_generator(name_of(fn), caller)
+        elif flags & _COROUTINE and not coroutines:
+            _refuse_async_function(name_of(fn), caller, async_generators)
+        return
     if isinstance(fn, Coroutine):
         name = name_of(fn)
         fn.close()
@@ -572,7 +584,7 @@ def check_function(fn: Any, caller: str) -> None:
             f"did you mean `await {name}(...)`, or {caller}(fn, arg) with a plain function?"
         )
     if callable(fn):
-        if inspect.iscoroutinefunction(getattr(fn, "__call__", None)):  # noqa: B004  # its kind
+        if not coroutines and inspect.iscoroutinefunction(getattr(fn, "__call__", None)):  # noqa: B004  # its kind
             raise TypeError(
                 f"{caller} expected a plain function, got {name_of(fn)}, whose calls give "
                 "coroutines; await it itself, or pass the part of it that blocks"
@@ -584,6 +596,26 @@ def check_function(fn: Any, caller: str) -> None:
             f"{caller} expected a function and its arguments, got {shown}; "
             f"did you mean {caller}(fn, arg) instead of {caller}(fn(arg))?"
         )
+
+
+def _refuse_async_function(name: str, caller: str, generators: bool) -> NoReturn:
+    if generators:
+        raise TypeError(
+            f"{caller} expected a generator function, got the async function {name}, which gives "
+            "one value; await run() with it instead"
+        )
+    raise TypeError(
+        f"{caller} expected a plain function, got the async function {name}; await {name}(...) "
+        "itself, or pass the part of it that blocks; only ProcessExecutor.run takes async "
+        "functions, and runs them in a loop of the worker"
+    )
+
+
+def _refuse_async_generator(name: str, caller: str) -> NoReturn:
+    raise TypeError(
+        f"{caller} expected a plain function, got the async generator function {name}; iterate "
+        f"it itself, or iterate it in a worker with ProcessExecutor.stream"
+    )
 
 
 def name_of(fn: Any) -> str:

@@ -286,11 +286,13 @@ class Call(Job, Link):
         return Cancelled(f"{self.label} is no longer wanted") if self.asked else None
 
 
-async def join_call(call: Call) -> asyncio.CancelledError | None:
+async def join_call(
+    call: Call, *, on_cancel: Callable[[asyncio.CancelledError], object] | None = None
+) -> asyncio.CancelledError | None:
     """Wait until the call has ended, whatever happens; a cancellation that arrived meanwhile."""
     call.mailbox.awaited += 1
     try:
-        return await join(call.waiter)
+        return await join(call.waiter, on_cancel=on_cancel)
     finally:
         call.mailbox.awaited -= 1
 

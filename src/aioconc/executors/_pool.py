@@ -255,7 +255,7 @@ class PoolExecutor(Executor):
 
     async def run(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """As `Executor.run`."""
-        check_function(fn, f"{type(self).__name__}.run")
+        check_function(fn, f"{type(self).__name__}.run", coroutines=self.capabilities.coroutines)
         raise_if_cancelled()
         options = self._options
         attempt = 1

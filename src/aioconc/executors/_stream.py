@@ -2,7 +2,8 @@
 
 A worker iterates the generator and puts the items into a bounded buffer; the reader takes them in
 the loop. The worker is always waited for when the reader leaves, and the generator is closed by
-the worker that ran it. Works for workers that share memory with the loop.
+the worker that ran it. How items come from the worker is left to the subclasses of `Stream`; the
+one for workers that share memory with the loop is here.
 """
 
 import asyncio
@@ -15,44 +16,54 @@ from typing import Any, Generic, TypeVar
 from aioconc._bridge._credits import Credits
 from aioconc._internal._check import check_count
 from aioconc.errors import UnsupportedOption
-from aioconc.executors._base import CallOptions, Executor, Fate, check_function
+from aioconc.executors._base import Executor, Fate, check_function
 from aioconc.executors._call import Call, join_call, tell_cancelled
-from aioconc.executors._pool import Pool, PoolExecutor
+from aioconc.executors._pool import PoolExecutor
 
 T = TypeVar("T")
 
 
 class StreamingExecutor(PoolExecutor):
-    """Adds `stream` to executors whose workers are threads of this process."""
+    """Adds `stream` to the executors that have a pool."""
 
     def stream(
         self, gen_fn: Callable[..., Iterable[T]], /, *args: Any, buffer: int = 8, **kwargs: Any
     ) -> AbstractAsyncContextManager[AsyncIterator[T]]:
-        check_function(gen_fn, f"{type(self).__name__}.stream")
+        check_function(
+            gen_fn, f"{type(self).__name__}.stream", async_generators=self.capabilities.coroutines
+        )
         check_count("buffer", buffer)
         if not self.capabilities.stream:
             raise UnsupportedOption(
-                f"{type(self).__name__} over processes cannot stream; "
-                "use ThreadExecutor, or run() a function that returns the items in parts"
+                f"{type(self).__name__} over processes cannot stream; use ProcessExecutor or "
+                "ThreadExecutor, or run() a function that returns the items in parts"
             )
         if self._options.timeout is not None:
             raise UnsupportedOption(
                 f"stream() takes no timeout, got {self._options.timeout!r}; "
                 "put the block into aioconc.fail_after(seconds)"
             )
-        return Stream(self, gen_fn, args, kwargs, buffer)
+        if self._options.retries:
+            raise UnsupportedOption(
+                f"stream() takes no retries, got {self._options.retries!r}: items that were read "
+                "would come again; start a new stream where the last one ended"
+            )
+        return self._open_stream(gen_fn, args, kwargs, buffer)
+
+    def _open_stream(
+        self, gen_fn: Callable[..., Any], args: Any, kwargs: Any, buffer: int
+    ) -> "Stream[Any]":
+        return ThreadStream(self, gen_fn, args, kwargs, buffer)
 
     stream.__doc__ = Executor.stream.__doc__
 
 
 class Stream(Generic[T]):
-    """The two ends of one stream: `async with` it, once."""
+    """One stream, as its reader sees it: `async with` it, once."""
 
-    # Rule 1: `_items` is filled by letters in the loop and emptied by the reader, both in the loop.
-    # Rule 2: `_credits` counts the free places of the buffer; the worker takes one before it asks
-    #         the generator for an item, so at most `buffer` items exist that nobody has read.
-
-    _credits: Credits  # made on entry, for the loop of then
+    # Rule 1: `_items` is filled and emptied in the loop only.
+    # Rule 2: at most `buffer` items exist that nobody has read: the worker asks the generator for
+    #         an item only when it has room for it, and `_item_read` makes room.
 
     def __init__(
         self, executor: PoolExecutor, gen_fn: Any, args: Any, kwargs: Any, buffer: int
@@ -61,22 +72,43 @@ class Stream(Generic[T]):
         self._what = (gen_fn, args, kwargs)
         self._buffer = buffer
         self._left = False
-        self._items: deque[T] = deque()
+        self._items: deque[Any] = deque()
         self._reader: asyncio.Future[None] | None = None
         self._call: Call | None = None
+
+    # -- what a kind of worker defines ----------------------------------------------------------
+
+    def _make_call(self) -> Call:
+        """The call that iterates the generator, not yet submitted."""
+        raise NotImplementedError
+
+    def _item_read(self) -> None:
+        """The reader takes an item: there is room for another."""
+        raise NotImplementedError
+
+    def _has_item(self) -> bool:
+        """Whether the next item, if there is one, can be taken now."""
+        return bool(self._items)
+
+    def _take_item(self) -> T:
+        """The next item."""
+        item: T = self._items.popleft()
+        return item
+
+    async def _end(
+        self, call: Call, reason: type[BaseException] | None
+    ) -> asyncio.CancelledError | None:
+        """The reader has left, for this reason: see that a running call ends."""
+        return await join_call(call)
+
+    # -- the reader's side ----------------------------------------------------------------------
 
     async def __aenter__(self) -> AsyncIterator[T]:
         if self._call is not None:
             raise RuntimeError("this stream was entered before; call stream() again for another")
-        executor = self._executor
-        options: CallOptions = executor._options
-        gen_fn, args, kwargs = self._what
-        call = self._call = executor._call(self._pump, (gen_fn, args, kwargs), {}, options)
-        if options.name is None:
-            call.label = getattr(gen_fn, "__qualname__", call.label)
-        self._credits = Credits(call.loop, self._buffer)
+        call = self._call = self._make_call()
         call.waiter.add_done_callback(self._wake)
-        executor._pool.submit(call)
+        self._executor._pool.submit(call)
         return _Reader(self)
 
     async def __aexit__(
@@ -88,37 +120,44 @@ class Stream(Generic[T]):
         call = self._call
         assert call is not None
         self._left = True
-        self._credits.give_back()
-        cancelled = await _leave(call, self._executor._pool, self._executor._options)
-        self._items.clear()
+        try:
+            cancelled = await self._leave(call, kind)
+        finally:
+            self._items.clear()
         if cancelled is not None:
             try:
                 raise cancelled
             finally:
                 del cancelled
 
-    # -- in the worker ------------------------------------------------------------------------
+    async def _leave(
+        self, call: Call, kind: type[BaseException] | None
+    ) -> asyncio.CancelledError | None:
+        """End the call; returns a cancellation that arrived meanwhile."""
+        if call.ended:
+            return None
+        pool = self._executor._pool
+        if pool.withdraw(call):
+            tell_cancelled(call, pool.name, Fate.NOT_STARTED, "left")
+            return None
+        call.ask()
+        # A coroutine that is thrown away cannot wait for anything.
+        thrown_away = kind is not None and issubclass(kind, GeneratorExit)
+        if (self._executor._options.on_cancel == "abandon" or thrown_away) and pool.abandon(call):
+            tell_cancelled(call, pool.name, Fate.ABANDONED, "left")
+            return None
+        cancelled = None
+        if not call.waiter.done():
+            cancelled = await self._end(call, kind)
+        if isinstance(call.error, Exception):
+            error, call.error = call.error, None
+            try:
+                raise error  # of the generator's own clean-up
+            finally:
+                del error
+        return cancelled
 
-    def _pump(self, gen_fn: Callable[..., Iterable[T]], args: Any, kwargs: Any) -> None:
-        call = self._call
-        assert call is not None
-        iterator = iter(gen_fn(*args, **kwargs))
-        try:
-            while self._credits.take(lambda: self._left):
-                try:
-                    item = next(iterator)
-                except StopIteration:
-                    return
-                if not call.mailbox.post(call.loop, lambda item=item: self._take_in(item)):  # type: ignore[misc]  # mypy cannot infer a lambda's default
-                    return
-        finally:
-            close = getattr(iterator, "close", None)
-            if close is not None:
-                close()
-
-    # -- in the loop --------------------------------------------------------------------------
-
-    def _take_in(self, item: T) -> None:
+    def _take_in(self, item: Any) -> None:
         self._items.append(item)
         self._wake(None)
 
@@ -130,10 +169,10 @@ class Stream(Generic[T]):
         call = self._call
         assert call is not None
         while True:
-            if self._items:
-                self._credits.give_back()
-                return self._items.popleft()
-            if call.ended or self._left:
+            if self._has_item():
+                self._item_read()
+                return self._take_item()
+            if self._left or (call.ended and not self._items):
                 if not self._left:
                     call.take()
                 raise StopAsyncIteration
@@ -159,24 +198,44 @@ class _Reader(AsyncIterator[T]):
         return await self._stream.read()
 
 
-async def _leave(call: Call, pool: Pool, options: CallOptions) -> asyncio.CancelledError | None:
-    """End the call of a stream; returns a cancellation that arrived meanwhile."""
-    if call.ended:
-        return None
-    if pool.withdraw(call):
-        tell_cancelled(call, pool.name, Fate.NOT_STARTED, "left")
-        return None
-    call.ask()
-    if options.on_cancel == "abandon" and pool.abandon(call):
-        tell_cancelled(call, pool.name, Fate.ABANDONED, "left")
-        return None
-    cancelled = None
-    if not call.waiter.done():
-        cancelled = await join_call(call)
-    if isinstance(call.error, Exception):
-        error, call.error = call.error, None
+class ThreadStream(Stream[T]):
+    """A stream from a thread of this process."""
+
+    # Rule 3: `_credits` counts the free places of the buffer.
+    _credits: Credits  # made on entry, for the loop of then
+
+    def _make_call(self) -> Call:
+        executor = self._executor
+        gen_fn = self._what[0]
+        call = executor._call(self._pump, self._what, {}, executor._options)
+        if executor._options.name is None:
+            call.label = getattr(gen_fn, "__qualname__", call.label)
+        self._credits = Credits(call.loop, self._buffer)
+        return call
+
+    def _item_read(self) -> None:
+        self._credits.give_back()
+
+    async def _leave(
+        self, call: Call, kind: type[BaseException] | None
+    ) -> asyncio.CancelledError | None:
+        self._credits.give_back()
+        return await super()._leave(call, kind)
+
+    def _pump(self, gen_fn: Callable[..., Iterable[T]], args: Any, kwargs: Any) -> None:
+        """In the thread: iterate, as far as there is room."""
+        call = self._call
+        assert call is not None
+        iterator = iter(gen_fn(*args, **kwargs))
         try:
-            raise error  # of the generator's own clean-up
+            while self._credits.take(lambda: self._left):
+                try:
+                    item = next(iterator)
+                except StopIteration:
+                    return
+                if not call.mailbox.post(call.loop, lambda item=item: self._take_in(item)):  # type: ignore[misc]  # mypy cannot infer a lambda's default
+                    return
         finally:
-            del error
-    return cancelled
+            close = getattr(iterator, "close", None)
+            if close is not None:
+                close()

@@ -2,22 +2,34 @@
 
 import concurrent.futures
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+)
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Literal, TypeVar
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 from aioconc._internal._check import check_count, check_timeout
 from aioconc._wire._body import dump
 from aioconc._wire._call import REPORTS
-from aioconc.errors import UnsupportedOption
 from aioconc.executors._base import CallOptions, Capabilities, Kind, usable_cores
 from aioconc.executors._call import Call
 from aioconc.executors._futures_face import FuturesFace
-from aioconc.executors._pool import Pool, PoolExecutor
+from aioconc.executors._pool import Pool
+from aioconc.executors._stream import Stream, StreamingExecutor
+from aioconc.executors.process._context import Carried
 from aioconc.executors.process._jobs import ProcessCall, ProcessFutureJob
 from aioconc.executors.process._launch import DEPTH_VARIABLE, Recipe
 from aioconc.executors.process._pool import ProcessPool
+from aioconc.executors.process._stream import ProcessStream
 
+P = ParamSpec("P")
+R = TypeVar("R")
 T = TypeVar("T")
 
 # A worker may have workers, and those none: deeper is nearly always a function that offloads
@@ -25,7 +37,7 @@ T = TypeVar("T")
 _DEEPEST = 2
 
 
-class ProcessExecutor(PoolExecutor):
+class ProcessExecutor(StreamingExecutor):
     """Runs calls in up to `max_workers` processes of its own.
 
     Equals `concurrent.futures.ProcessPoolExecutor` as far as values go. A cancelled or timed-out
@@ -46,15 +58,24 @@ class ProcessExecutor(PoolExecutor):
         env: environment variables of the processes, beside those of this one.
         blas_threads: threads that libraries such as OpenBLAS and OpenMP may use in each process,
             int >= 1; "auto": the cores shared out among the processes; None: as they like.
+        context: context variables whose values go with each call, and are set for it in the
+            worker; each must be a global of a module that workers can import.
+        forward_logs: whether log records of the workers go to the loggers of this process, with
+            the attributes `worker_pid` and `worker_call`.
 
     Raises:
-        ValueError: a number is out of range.
+        ValueError: a number is out of range, or a context variable is not found by name.
         RuntimeError: this process is a worker of a worker.
 
     Cancellation:
         With `on_cancel="kill"` (the default) the process is killed, and the cancelled call returns
         once it has ended. With "soft" it is asked first, and killed after `grace`. With "wait" the
-        call returns when its function has ended; with "abandon" at once.
+        call returns when its function has ended; with "abandon" at once. Being asked shows in
+        `aioconc.worker.check_cancelled`, and cancels an async function at its next await.
+
+        A stream that is left early asks its generator to end and waits for its clean-up; with
+        "kill" and "soft" the process is killed if that takes longer than `grace`, by default 5 s.
+        A stream whose block is cancelled ends like a call.
 
     Example:
         >>> import asyncio
@@ -71,10 +92,11 @@ class ProcessExecutor(PoolExecutor):
         wait=True,
         abandon=True,
         retries=True,
-        stream=False,
+        stream=True,
         report=True,
         check_cancelled=True,
         call_in_loop=True,
+        coroutines=True,
     )
     kinds: tuple[Kind, ...] = ("cpu",)
 
@@ -91,6 +113,8 @@ class ProcessExecutor(PoolExecutor):
         initargs: tuple[Any, ...] = (),
         env: Mapping[str, str] | None = None,
         blas_threads: int | Literal["auto"] | None = "auto",
+        context: Iterable[ContextVar[Any]] = (),
+        forward_logs: bool = True,
     ) -> None:
         depth = int(os.environ.get(DEPTH_VARIABLE, "0"))
         if depth >= _DEEPEST:
@@ -113,6 +137,7 @@ class ProcessExecutor(PoolExecutor):
         else:
             threads = None if blas_threads is None else check_count("blas_threads", blas_threads)
         self._options = CallOptions(on_cancel="kill")
+        self._carried = Carried(context)
         self._processes = ProcessPool(
             type(self).__name__,
             name,
@@ -122,6 +147,7 @@ class ProcessExecutor(PoolExecutor):
                 None if initializer is None else b"".join(dump((initializer, initargs))),
                 env,
                 threads,
+                forward_logs,
             ),
             spares=spares,
             idle_timeout=idle_timeout,
@@ -136,13 +162,24 @@ class ProcessExecutor(PoolExecutor):
 
     def _call(self, fn: Callable[..., Any], args: Any, kwargs: Any, options: CallOptions) -> Call:
         call = ProcessCall(fn, args, kwargs, options)
-        call.pool_name = self._processes.kind
-        call.pack(self._processes.functions, 0 if options.on_report is None else REPORTS)
+        self._prepare(call)
         return call
+
+    def _prepare(self, call: ProcessCall, flags: int = 0) -> None:
+        """Pickle a call of this pool."""
+        call.pool_name = self._processes.kind
+        if call.on_report is not None:
+            flags |= REPORTS
+        call.pack(self._processes.functions, flags, self._carried.values())
+
+    def _open_stream(
+        self, gen_fn: Callable[..., Any], args: Any, kwargs: Any, buffer: int
+    ) -> Stream[Any]:
+        return ProcessStream(self, gen_fn, args, kwargs, buffer)
 
     def _future_job(self, fn: Callable[..., Any], args: Any, kwargs: Any) -> ProcessFutureJob:
         job = ProcessFutureJob(self._processes, fn, args, kwargs)
-        job.pack(self._processes.functions)
+        job.pack(self._processes.functions, variables=self._carried.values())
         return job
 
     @property
@@ -150,7 +187,23 @@ class ProcessExecutor(PoolExecutor):
         """The same processes as a `concurrent.futures.Executor`."""
         return self._futures
 
-    def stream(
-        self, gen_fn: Callable[..., Iterable[T]], /, *args: Any, buffer: int = 8, **kwargs: Any
-    ) -> AbstractAsyncContextManager[AsyncIterator[T]]:
-        raise UnsupportedOption("not yet")
+    if TYPE_CHECKING:  # more is accepted than by other executors; what is run is the same
+
+        @overload
+        async def run(
+            self, fn: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
+        ) -> R: ...
+        @overload
+        async def run(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+        async def run(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+            """As `Executor.run`; an async function runs in the worker's own loop."""
+
+        def stream(
+            self,
+            gen_fn: Callable[..., Iterable[T] | AsyncIterable[T]],
+            /,
+            *args: Any,
+            buffer: int = 8,
+            **kwargs: Any,
+        ) -> AbstractAsyncContextManager[AsyncIterator[T]]:
+            """As `Executor.stream`; async generators run in the worker's own loop."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # A result of this many bytes and more is unpickled in the service's thread: a megabyte takes about
 # a millisecond, which is what a loop may be held for.
-_LARGE: Final = 1_000_000
+LARGE: Final = 1_000_000
 
 
 class ProcessJob:
@@ -115,7 +115,7 @@ class ProcessJob:
     def take_reply(self, good: bool, payload: "memoryview | bytes") -> None:
         """The call has ended; unpickled now, or later if it is large."""
         self.good = good
-        if len(payload) >= _LARGE:
+        if len(payload) >= LARGE:
             self.unread = payload
         else:
             self._unpack(payload)
@@ -136,9 +136,13 @@ class ProcessJob:
     def _unpack(self, payload: "memoryview | bytes") -> None:
         job: Any = self
         if self.good:
-            take_value(job, lambda: load(payload))
+            take_value(job, lambda: self.read(payload))
         else:
             take_error(job, *loads(payload))
+
+    def read(self, payload: "memoryview | bytes") -> Any:
+        """The value of a body that came from the worker."""
+        return load(payload)
 
     def hand_over(self) -> None:
         """The outcome is here."""
@@ -194,7 +198,7 @@ class ProcessCall(Call, ProcessJob):
             self.give_credit(layout.OF_REPORTS, self.unread_reports)
             self.unread_reports = 0
         try:
-            value = load(payload)
+            value = self.read(payload)
         except BaseException as error:
             self.loop.call_exception_handler(
                 {"message": f"a report of {self.label} cannot be unpickled", "exception": error}
@@ -210,7 +214,7 @@ class ProcessCall(Call, ProcessJob):
 
     def _call_in_loop(self, payload: "memoryview | bytes") -> None:
         try:
-            fn, args, kwargs = load(payload)
+            fn, args, kwargs = self.read(payload)
         except BaseException as problem:
             error = SerializationError(
                 f"what {self.label} calls in the loop cannot be unpickled there: "

@@ -58,6 +58,7 @@ class Recipe:
     initializer: bytes | None = None
     env: Mapping[str, str] | None = None
     blas_threads: int | None = None
+    forward_logs: bool = True
 
 
 @dataclass
