@@ -26,10 +26,11 @@ from typing import Any, Final, Generic, Literal, TypeVar, overload
 from aioconc._internal._check import check_choice, check_count, check_limit, check_timeout
 from aioconc.flow._admission import Admission
 from aioconc.flow._backoff import RetryHook, call_counter
-from aioconc.flow._outcomes import OnError, Policy, Sink
+from aioconc.flow._chunk import OnError
+from aioconc.flow._outcomes import Policy, Sink
 from aioconc.flow._progress import Progress, make_reporter
 from aioconc.flow._rate_limiter import RateLimiter
-from aioconc.flow._sinks import Arrivals, BagSink, InOrder, ListSink, Stream
+from aioconc.flow._sinks import Arrivals, BagSink, InOrder, ListedSink, ListSink, Stream
 from aioconc.flow._window import Window
 from aioconc.tasks._scope import check_loop
 
@@ -265,15 +266,23 @@ class MapRun(Generic[R]):
         return self._collect().__await__()
 
     async def _collect(self) -> list[R]:
-        results: ListSink | BagSink = BagSink()
-        if self._ordered:
-            # Room for all at once only where the size cannot change while the map runs.
-            size = len(self._source) if isinstance(self._source, (tuple, range)) else 0
-            results = ListSink(size, self._policy.on_error == "skip")
+        results = self._make_list()
         window = self._open(results, math.inf)
         window.start()
         await window.finish()
         return results.values()
+
+    def _make_list(self) -> ListedSink:
+        """What collects the results."""
+        if not self._ordered:
+            return BagSink()
+        # Room for all at once only where the size cannot change while the map runs.
+        size = len(self._source) if isinstance(self._source, (tuple, range)) else 0
+        return ListSink(size, self._policy.on_error == "skip")
+
+    def _make_stream(self) -> Stream[R]:
+        """What hands the results to a reader."""
+        return Stream(InOrder() if self._ordered else Arrivals())
 
     async def __aenter__(self) -> AsyncIterator[R]:
         self._use()
@@ -281,7 +290,7 @@ class MapRun(Generic[R]):
         if buffer is None:
             limit = self._policy.limit
             buffer = DEFAULT_BUFFER if limit == math.inf else int(limit)
-        stream: Stream[R] = Stream(InOrder() if self._ordered else Arrivals())
+        stream = self._make_stream()
         window = self._open(stream, buffer)
         stream.attach(window, max(1, buffer // 2))
         self._stream = stream

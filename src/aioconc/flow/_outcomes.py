@@ -13,11 +13,10 @@ from typing import Any, Final, Literal, Protocol
 from aioconc._internal import _hooks
 from aioconc.flow._admission import Admission
 from aioconc.flow._backoff import RetryHook, checked_delay
+from aioconc.flow._chunk import Chunk, OnError
 from aioconc.flow._failures import Failures, Misuse, as_failure
 from aioconc.flow._progress import Reporter
 from aioconc.flow._source import Job
-
-OnError = Literal["raise", "return", "skip"]
 
 
 @dataclass(slots=True)
@@ -117,10 +116,13 @@ class Outcomes:
     def failed(self, job: Job, error: BaseException) -> None:
         """Give a failed call its outcome: another attempt, a result, none, or the end of the map."""
         index, item = job
+        number = index  # of the item, where the job is a chunk of them
+        if type(item) is Chunk:
+            number, item = item.current()
         cancelled = isinstance(error, asyncio.CancelledError)
         if self.late:
             if not cancelled:
-                self.failures.add(error, index)
+                self.failures.add(error, number)
             return
         # If it was cancelled, this is the item's own affair: nobody cancelled the map.
         error = as_failure(error, self._label, item)
@@ -132,12 +134,12 @@ class Outcomes:
             if not cancelled and self._policy.retry is not None and self._retries(job, error):
                 return
             if _hooks.listeners:
-                _hooks.emit("map.item_failed", label=self._label, index=index, error=error)
+                _hooks.emit("map.item_failed", label=self._label, index=number, error=error)
             if self._policy.on_error == "raise":
                 self._settle(index, failed=True)
                 self._stop(error)
                 if self.failures.first is not error:  # the progress function raised, too
-                    self.failures.add(error, index)
+                    self.failures.add(error, number)
                 return
             self._sink.put(index, error if self._policy.on_error == "return" else SKIPPED)
             self._settle(index, failed=True)

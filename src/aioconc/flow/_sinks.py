@@ -8,9 +8,9 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import chain, count, repeat
-from typing import Any, Final, Generic, Self, TypeVar
+from typing import Any, Final, Generic, Protocol, Self, TypeVar
 
-from aioconc.flow._outcomes import SKIPPED
+from aioconc.flow._outcomes import SKIPPED, Sink
 from aioconc.flow._window import Window
 from aioconc.tasks._join import in_cancelled_anyio_scope
 from aioconc.tasks._scope import _current, raise_if_cancelled
@@ -26,6 +26,14 @@ PENDING: Final = Pending()
 
 # A list of unknown length grows by so many places at a time.
 CHUNK: Final = 1024
+
+
+class ListedSink(Sink, Protocol):
+    """A sink that gives all results in the end."""
+
+    def values(self) -> list[Any]:
+        """The results."""
+        ...
 
 
 class ListSink:
@@ -84,6 +92,22 @@ class BagSink:
         return self._results
 
 
+class Waiting(Protocol):
+    """Finished results that wait for the reader."""
+
+    def put(self, index: int, value: Any) -> bool:
+        """A result has come; whether the reader can take it next."""
+        ...
+
+    def pop(self) -> Any:
+        """The next result for the reader, or PENDING."""
+        ...
+
+    def head(self) -> int:
+        """The item whose result the reader takes next; -1: it takes any."""
+        ...
+
+
 class Arrivals:
     """Finished results that wait for the reader, first come first served."""
 
@@ -129,7 +153,7 @@ class Stream(Generic[R]):
     cancellation to whatever its reader does (PEP 789).
     """
 
-    def __init__(self, arrivals: Arrivals | InOrder) -> None:
+    def __init__(self, arrivals: Waiting) -> None:
         self._arrivals = arrivals
         self._pop = arrivals.pop
         self.head = arrivals.head
