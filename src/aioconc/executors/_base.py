@@ -166,6 +166,19 @@ class Options(TypedDict, total=False):
     on_report: Callable[[Any], object] | None
 
 
+class MapOptions(TypedDict):
+    """What a map leaves to the window."""
+
+    ordered: bool
+    on_error: Any
+    retry: Any
+    rate: Any
+    key: Any
+    limit_per_key: int | None
+    buffer: int | None
+    progress: Any
+
+
 OPTION_NAMES = tuple(Options.__annotations__)
 
 
@@ -396,29 +409,50 @@ class Executor(ABC):
             >>> asyncio.run(main())
             [1, 2, 3]
         """
+        check_function(fn, f"{type(self).__name__}.map", coroutines=self.capabilities.coroutines)
+        if chunk != "auto":
+            check_count("chunk", chunk, remedy="or pass 'auto'")
+        view = self if timeout is None else self.options(timeout=timeout)
+        made: MapRun[R] = view._make_map(
+            fn,
+            source,
+            limit,
+            chunk,
+            MapOptions(
+                ordered=ordered,
+                on_error=on_error,
+                retry=retry,
+                rate=rate,
+                key=key,
+                limit_per_key=limit_per_key,
+                buffer=buffer,
+                progress=progress,
+            ),
+        )
+        return made
+
+    def _make_map(
+        self,
+        fn: Callable[[Any], Any],
+        source: Iterable[Any] | AsyncIterable[Any],
+        limit: float | None,
+        chunk: int | Literal["auto"],
+        options: MapOptions,
+    ) -> "MapRun[Any]":
+        """The map of `map`, whose arguments these are."""
         from aioconc.flow import map_limited
 
-        check_function(fn, f"{type(self).__name__}.map")
-        if chunk != "auto" and check_count("chunk", chunk, remedy="or pass 'auto'") != 1:
+        if chunk not in ("auto", 1):
             raise UnsupportedOption(
                 f"{type(self).__name__} sends one item at a time, got chunk={chunk!r}; leave it out"
             )
-        view = self if timeout is None else self.options(timeout=timeout)
-        run: Callable[[T], Coroutine[Any, Any, R]] = functools.partial(view.run, fn)  # type: ignore[call-arg]  # mypy does not bind a ParamSpec through partial
         results: Any = map_limited(  # its type depends on on_error
-            run,
+            functools.partial(self.run, fn),  # type: ignore[call-arg]  # mypy does not bind a ParamSpec through partial
             source,
             limit=self.max_workers if limit is None else limit,
-            ordered=ordered,
-            on_error=on_error,
-            retry=retry,
-            rate=rate,
-            key=key,
-            limit_per_key=limit_per_key,
-            buffer=buffer,
-            progress=progress,
+            **options,
         )
-        made: MapRun[R] = results
+        made: MapRun[Any] = results
         return made
 
     @final

@@ -16,7 +16,7 @@ from aioconc._bridge._credits import Credits
 from aioconc._bridge._loop_calls import LoopCalls
 from aioconc._bridge._mailbox import mailbox_of
 from aioconc._internal import _hooks
-from aioconc.errors import ExecutorClosed, TaskCancelled, WorkerExit
+from aioconc.errors import ExecutorClosed, TaskCancelled, WorkerExit, WorkerTimeout
 from aioconc.executors._base import CallOptions, name_of
 from aioconc.tasks._join import join
 from aioconc.worker._link import Cancelled, Link
@@ -134,6 +134,9 @@ class Call(Job, Link):
         "waiter",
     )
 
+    # Why it is ended before its time, when it has expired.
+    reason = "timeout"
+
     def __init__(
         self, fn: Callable[..., Any], args: Any, kwargs: Mapping[str, Any], options: CallOptions
     ) -> None:
@@ -202,6 +205,15 @@ class Call(Job, Link):
         self.ended = True
         if not self.waiter.done():
             self.waiter.set_result(None)
+
+    def too_late(self) -> Exception:
+        """What a call whose time was over raises."""
+        assert self.timeout is not None
+        return WorkerTimeout(
+            f"{self.label} had not ended {self.timeout} s after it began",
+            phase="run",
+            seconds=self.timeout,
+        )
 
     def begin_clock(self) -> None:
         """The time-out counts from now."""

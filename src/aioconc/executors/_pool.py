@@ -301,18 +301,13 @@ class PoolExecutor(Executor):
             if patience is not None:
                 patience.cancel()
         if call.expired:
-            cancelled = await self._stop(call, options, "timeout")
+            cancelled = await self._stop(call, options, call.reason)
             if cancelled is not None:
                 try:
                     raise cancelled
                 finally:
                     del cancelled
-            assert options.timeout is not None
-            raise WorkerTimeout(
-                f"{call.label} had not ended {options.timeout} s after it began",
-                phase="run",
-                seconds=options.timeout,
-            )
+            raise call.too_late()
         if call.given_up:
             assert options.queue_timeout is not None
             tell_cancelled(call, self._pool.name, Fate.NOT_STARTED, "queue_timeout")
