@@ -30,6 +30,7 @@ from aioconc.errors import (
     SerializationError,
     TaskCancelled,
     UnsupportedOption,
+    WorkerCrashed,
     WorkerExit,
     WorkerTimeout,
 )
@@ -76,17 +77,21 @@ CONFIGURATIONS: dict[str, Callable[[], Executor]] = {
     "loky-reusable": lambda: FuturesExecutor(
         functools.partial(loky.get_reusable_executor, WORKERS), max_workers=WORKERS
     ),
-    "process": lambda: ProcessExecutor(WORKERS),
+    "process": lambda: ProcessExecutor(WORKERS, spares=1),
 }
 CHEAP = ("inline", "thread", "futures-threads")
 BY_DEFAULT = (*CHEAP, "process")
 
 
-def _parameters(fast: tuple[str, ...]) -> list[Any]:
-    return [
-        pytest.param(name, marks=[] if name in fast else [pytest.mark.slow])
-        for name in CONFIGURATIONS
-    ]
+def _parameters(*, shared: bool) -> list[Any]:
+    found = []
+    for name in CONFIGURATIONS:
+        marks = [] if name in BY_DEFAULT else [pytest.mark.slow]
+        if shared and name == "process":
+            reason = "the shared pool replaces the workers that were killed"
+            marks.append(pytest.mark.may_leave("children", "fds", reason=reason))
+        found.append(pytest.param(name, marks=marks))
+    return found
 
 
 @pytest.fixture(scope="session")
@@ -111,7 +116,7 @@ async def _warm_up(pool: Executor) -> None:
         await asyncio.gather(*(pool.run(time.sleep, 0.05) for _ in range(WORKERS)))
 
 
-@pytest.fixture(scope="session", params=_parameters(BY_DEFAULT))
+@pytest.fixture(scope="session", params=_parameters(shared=True))
 def kept(request: pytest.FixtureRequest, shared_pools: Callable[[str], Executor]) -> Any:
     """The name, and for processes the shared pool, started before the test is watched."""
     name = request.param
@@ -132,7 +137,7 @@ async def pool(kept: Any) -> AsyncIterator[Executor]:
         assert (now.busy, now.queued, now.abandoned) == (0, 0, 0)
 
 
-@pytest.fixture(params=_parameters(CHEAP))
+@pytest.fixture(params=_parameters(shared=False))
 def new(request: pytest.FixtureRequest) -> Callable[[], Executor]:
     """Makes executors that the test closes itself."""
     return CONFIGURATIONS[request.param]
@@ -327,8 +332,9 @@ async def test_an_unfit_function_is_refused(pool: Executor) -> None:
 
     before = pool.statistics()
     run: Any = pool.run
-    with pytest.raises(TypeError, match=r"got the async function .*fetch; await"):
-        await run(fetch)
+    if not pool.capabilities.coroutines:
+        with pytest.raises(TypeError, match=r"async function .*fetch; await.*ProcessExecutor"):
+            await run(fetch)
     with pytest.raises(TypeError, match=r"got coroutine .*fetch.*did you mean `await"):
         await run(fetch())
     with pytest.raises(TypeError, match=r"got 42; did you mean .*\.run\(fn, arg\)"):
@@ -438,6 +444,80 @@ async def test_abandon_returns_at_once_and_is_counted(
     assert "call.abandoned_ended" in [name for name, _ in events]
 
 
+async def test_the_default_word_is_honoured(
+    pool: Executor, gate: Callable[[str], Gate], events: list[Any]
+) -> None:
+    """A call that runs and is cancelled without options: killed, or waited for."""
+    skip_inline(pool)
+    holding = gate("a")
+    task = asyncio.ensure_future(pool.run(work.hold, holding.path))
+    await holding.started()
+    task.cancel()
+    if pool._options.on_cancel == "wait":
+        holding.open()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    expected = {"wait": Fate.STOPPED, "kill": Fate.KILLED}[pool._options.on_cancel]
+    assert fates(events) == [expected]
+    assert holding.has_ended() == (expected == Fate.STOPPED)
+
+
+async def test_kill_ends_what_never_ends(
+    pool: Executor, gate: Callable[[str], Gate], events: list[Any]
+) -> None:
+    """Cancelled with "kill", the call returns once its process is gone, and the pool lives on."""
+    if not pool.capabilities.kill:
+        pytest.skip("cannot kill")
+    started = gate("a")
+
+    def spin() -> None:
+        work.write_pid(started.path + ".started")
+        while True:
+            pass
+
+    bystander = asyncio.ensure_future(pool.run(work.hold, gate("b").path))
+    task = asyncio.ensure_future(pool.options(on_cancel="kill").run(spin))
+    await started.started()
+    pid = int(Path(started.path + ".started").read_text())
+    task.cancel("enough")
+    with pytest.raises(asyncio.CancelledError, match="enough"):
+        await task
+    assert not work.is_alive(pid)
+    assert fates(events) == [Fate.KILLED]
+    assert await pool.run(work.add, 1, 1) == 2
+    assert not bystander.done()
+    gate("b").open()
+    await bystander
+
+
+async def test_a_timed_out_call_is_killed(
+    pool: Executor, gate: Callable[[str], Gate], events: list[Any]
+) -> None:
+    """TimeoutError, and the fate is told."""
+    if not pool.capabilities.kill:
+        pytest.skip("cannot kill")
+    with pytest.raises(TimeoutError):
+        await pool.options(timeout=0.02, on_cancel="kill").run(time.sleep, 60)
+    assert fates(events) == [Fate.KILLED]
+
+
+async def test_soft_kills_what_does_not_listen(
+    pool: Executor, gate: Callable[[str], Gate], events: list[Any]
+) -> None:
+    """A function that never asks is killed after `grace`."""
+    if not pool.capabilities.soft:
+        pytest.skip("cannot ask and kill")
+    holding = gate("a")
+    view = pool.options(on_cancel="soft", grace=0.02)
+    task = asyncio.ensure_future(view.run(work.hold, holding.path))
+    await holding.started()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert fates(events) == [Fate.KILLED]
+    assert not holding.has_ended()
+
+
 @pytest.mark.parametrize("turns", range(8))
 async def test_a_cancel_in_the_tick_of_the_result_loses_nothing_silently(
     pool: Executor, events: list[Any], tmp_path: Path, turns: int
@@ -517,7 +597,7 @@ async def test_a_timed_out_call_follows_on_cancel(
 ) -> None:
     """TimeoutError, at once with "abandon", when the function has ended with "wait"."""
     skip_inline(pool)
-    task, holding, seconds = await timed_out(pool, gate, events)
+    task, holding, seconds = await timed_out(pool.options(on_cancel="wait"), gate, events)
     assert not task.done()
     holding.open()
     with pytest.raises(TimeoutError, match=f"hold had not ended {seconds} s after"):
@@ -536,7 +616,7 @@ async def test_a_cancel_while_a_timed_out_call_ends_is_a_cancel(
 ) -> None:
     """The task's own cancellation wins over the time-out of its call."""
     skip_inline(pool)
-    task, holding, _ = await timed_out(pool, gate, events)
+    task, holding, _ = await timed_out(pool.options(on_cancel="wait"), gate, events)
     task.cancel("mine")
     await asyncio.sleep(0)
     holding.open()
@@ -600,16 +680,16 @@ async def test_map_keeps_the_order_and_the_limit(pool: Executor) -> None:
     """Results come in input order, from a lazily read source, as a list or as a stream."""
     taken: list[int] = []
 
-    def source() -> Iterator[int]:
-        for number in range(12):
+    def source(size: int) -> Iterator[int]:
+        for number in range(size):
             taken.append(number)
             yield number
 
-    assert await pool.map(work.add, source()) == list(range(12))
+    assert await pool.map(work.add, source(12)) == list(range(12))
     taken.clear()
-    async with pool.map(work.add, source()) as results:
+    async with pool.map(work.add, source(100_000)) as results:
         assert await anext(results) == 0
-        assert len(taken) < 12
+        assert len(taken) < 100_000
     assert pool.statistics().queued == 0
 
 
@@ -638,10 +718,12 @@ async def test_map_refuses_what_it_cannot_do(pool: Executor) -> None:
     async def fetch(x: int) -> int:
         return x
 
-    with pytest.raises(TypeError, match="got the async function"):
-        pool.map(fetch, [1])
-    with pytest.raises(UnsupportedOption, match="chunk=5"):
-        pool.map(work.add, [1], chunk=5)
+    if not pool.capabilities.coroutines:
+        with pytest.raises(TypeError, match="got the async function"):
+            pool.map(fetch, [1])
+    if not pool.capabilities.chunks:
+        with pytest.raises(UnsupportedOption, match="chunk=5"):
+            pool.map(work.add, [1], chunk=5)
 
 
 # -- streams ---------------------------------------------------------------------------------
@@ -676,26 +758,16 @@ async def test_a_stream_raises_after_the_items_before(pool: Executor) -> None:
     assert seen == [1, 2]
 
 
-async def test_leaving_a_stream_closes_its_generator(pool: Executor) -> None:
+async def test_leaving_a_stream_closes_its_generator(pool: Executor, tmp_path: Path) -> None:
     """The generator's clean-up has run when the block is left, and it was never far ahead."""
     if not pool.capabilities.stream:
         pytest.skip("cannot stream")
-    made: list[int] = []
-    closed: list[str] = []
-
-    def numbers() -> Iterator[int]:
-        try:
-            for number in range(1000):
-                made.append(number)
-                yield number
-        finally:
-            closed.append(threading.current_thread().name)
-
-    async with pool.stream(numbers, buffer=3) as items:
+    made, closed = tmp_path / "made", tmp_path / "closed"
+    async with pool.stream(work.numbers, str(made), str(closed), buffer=3) as items:
         assert await anext(items) == 0
         await asyncio.sleep(0.01)
-    assert len(closed) == 1
-    assert len(made) <= 1 + 3
+    assert closed.read_text() == "closed"
+    assert 1 <= len(made.read_text()) <= 1 + 3
 
 
 async def test_a_reader_cancelled_in_a_stream_loses_no_item(pool: Executor) -> None:
@@ -719,6 +791,156 @@ async def test_a_reader_cancelled_in_a_stream_loses_no_item(pool: Executor) -> N
                 break
             await asyncio.sleep(0.001)
     assert seen == list(range(30))
+
+
+async def test_a_stream_whose_block_is_cancelled_follows_on_cancel(
+    pool: Executor, events: list[Any], tmp_path: Path
+) -> None:
+    """With "kill" the worker is killed at once; with "wait" the generator closes."""
+    if not pool.capabilities.stream:
+        pytest.skip("cannot stream")
+    skip_inline(pool)
+    for word in ("wait", "kill"):
+        if not getattr(pool.capabilities, word):
+            continue
+        events.clear()
+        closed = tmp_path / word
+        view = pool.options(on_cancel=word)  # type: ignore[call-arg]
+
+        async def read(view: Executor = view, closed: Path = closed) -> None:
+            async with view.stream(work.numbers, str(tmp_path / "made"), str(closed)) as items:
+                await anext(items)
+                await asyncio.get_running_loop().create_future()
+
+        task = asyncio.ensure_future(read())
+        await until((tmp_path / "made").exists)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        (tmp_path / "made").unlink()
+        assert closed.exists() == (word == "wait")
+        if word == "kill":
+            assert fates(events) == [Fate.KILLED]
+
+
+async def test_a_generator_that_never_comes_back_is_killed_after_grace(
+    pool: Executor, events: list[Any]
+) -> None:
+    """A reader that leaves is not held by what computes for ever."""
+    if not (pool.capabilities.stream and pool.capabilities.kill):
+        pytest.skip("cannot kill a generator")
+
+    def endless() -> Iterator[int]:
+        yield 1
+        while True:
+            pass
+
+    async with pool.options(grace=0.02).stream(endless) as items:
+        assert await anext(items) == 1
+    assert fates(events) == [Fate.KILLED]
+
+
+async def test_a_crash_in_a_stream_comes_after_the_items_before(pool: Executor) -> None:
+    """What was sent arrives, then WorkerCrashed."""
+    if not (pool.capabilities.stream and pool.capabilities.kill):
+        pytest.skip("has no workers that crash alone")
+
+    def dying() -> Iterator[int]:
+        yield 1
+        yield 2
+        os._exit(7)
+
+    seen = []
+    with pytest.raises(WorkerCrashed) as caught:
+        async with pool.stream(dying) as items:
+            async for item in items:
+                seen.append(item)  # noqa: PERF401  # a comprehension would lose them on the error
+    assert seen == [1, 2]
+    assert caught.value.exitcode == 7
+
+
+async def test_an_item_that_cannot_cross_ends_or_interrupts_the_stream(pool: Executor) -> None:
+    """Not to be pickled: the stream ends with that. Not to be unpickled: that item is lost."""
+    if not pool.capabilities.stream or pool.capabilities.by_reference:
+        pytest.skip("its items are not pickled")
+    here = os.getpid()
+
+    def items_of(kind: str) -> Iterator[Any]:
+        yield 1
+        yield work.make_unpicklable() if kind == "worker" else work.NoReturn(here)
+        yield 3
+
+    for side in ("worker", "parent"):
+        async with pool.stream(items_of, side) as items:
+            assert await anext(items) == 1
+            with pytest.raises(SerializationError, match="an item of .*items_of") as caught:
+                await anext(items)
+            assert (caught.value.where, caught.value.side) == ("result", side)
+            rest = [item async for item in items]
+        assert rest == ([3] if side == "parent" else [])
+
+
+async def test_a_stream_takes_no_retries(pool: Executor) -> None:
+    """Items that were read would come again."""
+    if not (pool.capabilities.stream and pool.capabilities.retries):
+        pytest.skip("cannot stream, or cannot retry")
+    with pytest.raises(UnsupportedOption, match="no retries"):
+        pool.options(retries=1).stream(range, 3)
+
+
+# -- async functions -------------------------------------------------------------------------
+
+
+async def test_async_functions_run_in_a_loop_of_the_worker(pool: Executor) -> None:
+    """Results, errors and async generators; what they keep in the loop stays usable."""
+    if not pool.capabilities.coroutines:
+        pytest.skip("takes no async functions")
+    run: Any = pool.run
+    stream: Any = pool.stream
+    assert await run(work.add_later, 1, 2) == 3
+    with pytest.raises(work.Refused):
+        await run(work.raise_refused_later)
+    async with stream(work.count_later, 5, buffer=2) as items:
+        assert [item async for item in items] == list(range(5))
+    with pytest.raises(TypeError, match=r"async generator function .*stream"):
+        await run(work.count_later, 5)
+    with pytest.raises(TypeError, match=r"async function add_later, which gives one value"):
+        stream(work.add_later, 1)
+
+
+async def test_a_cancelled_async_function_is_cancelled_at_its_await(
+    pool: Executor, gate: Callable[[str], Gate], events: list[Any]
+) -> None:
+    """Asked with "soft" or "wait", it is cancelled in the worker's loop and cleans up."""
+    if not pool.capabilities.coroutines:
+        pytest.skip("takes no async functions")
+    for number, view in enumerate(
+        (pool.options(on_cancel="soft", grace=30.0), pool.options(on_cancel="wait"))
+    ):
+        events.clear()
+        holding = gate(str(number))
+        run: Any = view.run
+        task = asyncio.ensure_future(run(work.hold_later, holding.path))
+        await holding.started()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert fates(events) == [Fate.STOPPED]
+        assert holding.has_ended()
+
+
+async def test_leaving_a_stream_cancels_its_async_generator(
+    pool: Executor, gate: Callable[[str], Gate]
+) -> None:
+    """One that awaits something that never comes is cancelled there, and cleans up."""
+    if not pool.capabilities.coroutines:
+        pytest.skip("takes no async functions")
+    holding = gate("a")
+    stream: Any = pool.stream
+    async with stream(work.hold_after_one, holding.path) as items:
+        assert await anext(items) == 1
+        await holding.started()
+    assert holding.has_ended()
 
 
 # -- what workers may call -------------------------------------------------------------------
@@ -752,7 +974,7 @@ async def test_reports_arrive_in_order_before_the_result(pool: Executor) -> None
 async def test_check_cancelled_ends_cancelled_work(
     pool: Executor, gate: Callable[[str], Gate], events: list[Any]
 ) -> None:
-    """A function that asks is told; "wait" then does not wait long."""
+    """A function that asks is told; "wait" and "soft" then do not wait long."""
     if not pool.capabilities.check_cancelled:
         with pytest.raises(UnsupportedOption, match=r"check_cancelled\(\) does not work"):
             await pool.run(worker.check_cancelled)
@@ -767,14 +989,20 @@ async def test_check_cancelled_ends_cancelled_work(
             worker.check_cancelled()
             time.sleep(0.001)
 
-    task = asyncio.ensure_future(pool.run(loop_forever))
-    await started.started()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert fates(events) == [Fate.STOPPED]
-    with pytest.raises(TimeoutError):
-        await pool.options(timeout=0.01).run(loop_forever)
+    views = [pool.options(on_cancel="wait")]
+    if pool.capabilities.soft:
+        views.append(pool.options(on_cancel="soft", grace=30.0))
+    for view in views:
+        Path(started.path + ".started").unlink(missing_ok=True)
+        events.clear()
+        task = asyncio.ensure_future(view.run(loop_forever))
+        await started.started()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert fates(events) == [Fate.STOPPED]
+        with pytest.raises(TimeoutError):
+            await view.options(timeout=0.01).run(loop_forever)
 
 
 async def test_call_in_loop_runs_in_the_loop(pool: Executor) -> None:
@@ -793,6 +1021,50 @@ async def test_call_in_loop_runs_in_the_loop(pool: Executor) -> None:
     assert await pool.run(worker.call_in_loop, pause) == here
     with pytest.raises(work.Refused):
         await pool.run(worker.call_in_loop, work.raise_refused)
+    with pytest.raises(work.Unruly if pool.capabilities.by_reference else RemoteError):
+        await pool.run(worker.call_in_loop, work.raise_this, "Unruly")
+    if not pool.capabilities.by_reference:
+        with pytest.raises(SerializationError, match="gave a lock, which cannot be pickled"):
+            await pool.run(worker.call_in_loop, work.make_unpicklable)
+
+
+async def test_what_a_call_started_in_the_loop_ends_with_it(
+    pool: Executor, events: list[Any], tmp_path: Path
+) -> None:
+    """However the call ends, `run` returns after what it called in the loop has ended too."""
+    if not pool.capabilities.call_in_loop:
+        pytest.skip("cannot call in the loop")
+    for word in ("wait", "kill"):
+        if not getattr(pool.capabilities, word):
+            continue
+        path = tmp_path / word
+        view = pool.options(on_cancel=word)  # type: ignore[call-arg]
+        task = asyncio.ensure_future(view.run(worker.call_in_loop, work.hold_in_loop, str(path)))
+        await until(Path(f"{path}.started").exists)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert Path(f"{path}.ended").exists()
+
+
+async def test_a_thread_of_a_worker_has_no_call(pool: Executor) -> None:
+    """What a function's own threads call is refused, and the error says where to call it."""
+
+    def ask() -> str:
+        found: list[str] = []
+
+        def call() -> None:
+            try:
+                worker.info()
+            except RuntimeError as error:
+                found.append(str(error))
+
+        thread = threading.Thread(target=call)
+        thread.start()
+        thread.join()
+        return found[0]
+
+    assert "in the thread that runs it" in await pool.run(ask)
 
 
 async def test_context_variables_are_carried(pool: Executor) -> None:

@@ -22,6 +22,8 @@ MANY = 8
 REPORTS = 16
 # The body is `(variables, body)`: context variables as `(module, name, value)`, and the rest.
 CONTEXT = 32
+# Arrays among the arguments may be written.
+WRITABLE = 64
 
 # What a credit is for, and how many.
 CREDIT_HEAD = Struct("<BI")
@@ -37,6 +39,7 @@ ITEM_HEAD = Struct("<IBI")
 PLAIN = 0  # a pickled value
 BODY = 1  # a value as a body
 FAILED = 2  # an error with its traceback
+ROW = 3  # a pickled list: the values of this item and those that follow it
 
 # Seconds that the items of `MANY` took, in front of the last outcomes.
 SPENT = Struct("<d")

@@ -88,6 +88,7 @@ class Capabilities:
         check_cancelled: `aioconc.worker.check_cancelled` works.
         call_in_loop: `aioconc.worker.call_in_loop` works.
         coroutines: async functions and async generators can be run, in the worker's own loop.
+        chunks: `map` sends several items at a time.
 
     Example:
         >>> from aioconc import ThreadExecutor
@@ -108,6 +109,7 @@ class Capabilities:
     check_cancelled: bool = False
     call_in_loop: bool = False
     coroutines: bool = False
+    chunks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -442,7 +444,7 @@ class Executor(ABC):
         """The map of `map`, whose arguments these are."""
         from aioconc.flow import map_limited
 
-        if chunk not in ("auto", 1):
+        if chunk not in ("auto", 1) and not self.capabilities.chunks:
             raise UnsupportedOption(
                 f"{type(self).__name__} sends one item at a time, got chunk={chunk!r}; leave it out"
             )

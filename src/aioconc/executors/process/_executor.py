@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 from aioconc._internal._check import check_count, check_timeout
 from aioconc._wire._body import dump
 from aioconc._wire._call import REPORTS
-from aioconc.executors._base import CallOptions, Capabilities, Kind, usable_cores
+from aioconc.executors._base import CallOptions, Capabilities, Kind, MapOptions, usable_cores
 from aioconc.executors._call import Call
 from aioconc.executors._futures_face import FuturesFace
 from aioconc.executors._pool import Pool
@@ -30,6 +30,9 @@ from aioconc.executors.process._stream import ProcessStream
 
 P = ParamSpec("P")
 R = TypeVar("R")
+if TYPE_CHECKING:
+    from aioconc.flow import MapRun
+
 T = TypeVar("T")
 
 # A worker may have workers, and those none: deeper is nearly always a function that offloads
@@ -97,6 +100,7 @@ class ProcessExecutor(StreamingExecutor):
         check_cancelled=True,
         call_in_loop=True,
         coroutines=True,
+        chunks=True,
     )
     kinds: tuple[Kind, ...] = ("cpu",)
 
@@ -171,6 +175,21 @@ class ProcessExecutor(StreamingExecutor):
         if call.on_report is not None:
             flags |= REPORTS
         call.pack(self._processes.functions, flags, self._carried.values())
+
+    def _make_map(
+        self,
+        fn: Callable[..., Any],
+        source: Iterable[Any] | AsyncIterable[Any],
+        limit: float | None,
+        chunk: int | Literal["auto"],
+        options: MapOptions,
+    ) -> "MapRun[Any]":
+        if self._options.on_cancel == "abandon":
+            # Of a chunk that was abandoned nobody would know which items still ran.
+            return super()._make_map(fn, source, limit, chunk, options)
+        from aioconc.executors.process._map import make_map
+
+        return make_map(self, fn, source, limit, chunk, options)
 
     def _open_stream(
         self, gen_fn: Callable[..., Any], args: Any, kwargs: Any, buffer: int
