@@ -22,8 +22,8 @@ class Service:
     def __init__(self) -> None:
         self.loop = asyncio.SelectorEventLoop()
         self.mailbox = Mailbox()
-        self._thread = threading.Thread(target=self._run, name="aioconc service", daemon=True)
-        self._thread.start()
+        self.thread = threading.Thread(target=self._run, name="aioconc service", daemon=True)
+        self.thread.start()
 
     def call(self, fn: Callable[[*Ts], object], *args: *Ts) -> None:
         """Have the service call `fn(*args)` soon. Any thread may call it."""
@@ -32,7 +32,7 @@ class Service:
     @property
     def is_here(self) -> bool:
         """Whether the caller runs in the service's own thread."""
-        return threading.current_thread() is self._thread
+        return threading.current_thread() is self.thread
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)

@@ -12,8 +12,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Collection, Container, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
 from typing import Any, Final, Literal
 
 from aioconc.testing._births import births
@@ -63,6 +64,8 @@ class ProcessState:
     # Descriptor -> what it leads to; with its inode where that is a socket or a pipe.
     fds: dict[int, str]
     has_uvloop: bool
+    # When this was; `time.monotonic`.
+    at: float = field(default_factory=monotonic, compare=False)
 
     @classmethod
     def now(
@@ -90,7 +93,7 @@ class ProcessState:
         new = self._new_descriptors(now)
         if not (threads or children or new):
             return
-        standing = Standing.now(births.pools if born is None else born)
+        standing = Standing.now(births.pools if born is None else born, since=self.at)
         for thread in threads - standing.threads:
             yield _thread_leak(thread)
         children -= standing.pids

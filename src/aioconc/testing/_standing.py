@@ -40,15 +40,18 @@ class Standing:
     threads: set[threading.Thread] = field(default_factory=set)
 
     @classmethod
-    def now(cls, born: Container[Any] = ()) -> "Standing":
+    def now(cls, born: Container[Any] = (), since: float = 0.0) -> "Standing":
         """What stays by design now.
 
         Args:
-            born: process pools that were made in the block in question, and so are to end in it.
+            born: pools of the standard library that were made in the block in question, and so
+                are to end in it.
+            since: when that block began, by `time.monotonic`.
         """
         found = cls()
         found._add_helpers()
         found._add_pools(born)
+        found._add_own(since)
         return found
 
     def _add_helpers(self) -> None:
@@ -83,13 +86,36 @@ class Standing:
                     self.fds |= process_fds(process)
 
 
-def _default_pools() -> list[Any]:
-    """The process pools under aioconc's own default executors."""
+    def _add_own(self, since: float) -> None:
+        """aioconc's own processes: its service, and the workers of pools that stay."""
+        module = sys.modules.get("aioconc.executors.process._pool")
+        if module is None:
+            return
+        service = sys.modules["aioconc._bridge._service"]._service
+        if service is not None:
+            self.threads.add(service.thread)
+            self.fds |= loop_fds(service.loop)
+        self.fds.update(sys.modules["aioconc.executors.process._launch"].life_ends())
+        defaults = _default_executors()
+        for pool in [*module.pools]:
+            stays = pool.made_at < since or any(pool is each for each in defaults)
+            if stays and not pool.running:
+                pids, fds = pool.standing()
+                self.pids |= pids
+                self.fds |= fds
+
+
+def _default_executors() -> list[Any]:
+    """The pools of aioconc's own default executors."""
     module = sys.modules.get("aioconc.executors._offload")
     if module is None:
         return []
-    pools = [getattr(each, "_pool", None) for each in [*module._defaults.values()]]
-    return [getattr(each, "executor", None) for each in pools]
+    return [getattr(each, "_pool", None) for each in [*module._defaults.values()]]
+
+
+def _default_pools() -> list[Any]:
+    """The process pools under aioconc's own default executors."""
+    return [getattr(each, "executor", None) for each in _default_executors()]
 
 
 def is_idle(thread: threading.Thread, frame: FrameType | None) -> bool:

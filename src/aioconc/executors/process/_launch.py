@@ -5,6 +5,7 @@ to know comes in its first frame; descriptors are handed on by number. All of it
 service's thread, since it may take milliseconds.
 """
 
+import contextlib
 import itertools
 import mmap
 import os
@@ -156,6 +157,22 @@ def life_pipe() -> int:
     if _life is None:
         _life = os.pipe()
     return _life[0]
+
+
+def shared_memory_descriptors() -> set[int]:
+    """Those of this process that lead to memory of ours; none where the system does not tell."""
+    found = set()
+    with contextlib.suppress(OSError):
+        for each in Path("/proc/self/fd").iterdir():
+            with contextlib.suppress(OSError):  # the one that lists the folder
+                if str(each.readlink()).startswith("/memfd:aioconc"):
+                    found.add(int(each.name))
+    return found
+
+
+def life_ends() -> tuple[int, ...]:
+    """Both ends of that pipe, once it was made."""
+    return _life or ()
 
 
 def _close_life() -> None:
