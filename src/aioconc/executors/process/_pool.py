@@ -129,6 +129,7 @@ class ProcessPool(Pool):
         # Withdrawn in the meantime.
         follower = self.finish(job, None)
         self._free(worker, follower)
+        self.check_over()
 
     def _provide(self) -> None:
         """Somebody needs a worker: have one handed over from another loop, or started."""
@@ -179,10 +180,11 @@ class ProcessPool(Pool):
 
     def _drop(self, job: Any) -> None:
         """The job's loop is closed: nobody waits for it."""
-        if job.claim():
-            follower = self.finish(job, None)
-            if follower is not None:
-                self.launch(follower)
+        job.claim()
+        follower = self.finish(job, None)
+        if follower is not None:
+            self.launch(follower)
+        self.check_over()
 
     def withdraw(self, job: Job) -> bool:
         if not super().withdraw(job):
