@@ -13,7 +13,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from aioconc._bridge._service import service
+from aioconc._bridge._errand import run_errand
 from aioconc._wire import _call as layout, _frames as wire
 from aioconc._wire._body import dump, load
 from aioconc.errors import SerializationError, WorkerCrashed, WorkerTimeout
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from aioconc.executors.process._executor import ProcessExecutor
     from aioconc.executors.process._worker import WorkerProcess
 
-# Outcomes of this many bytes and more are unpickled in the service's thread: see `_jobs`.
+# Outcomes of this many bytes and more are unpickled in a thread of their own: see `_jobs`.
 _LARGE: Final = 1_000_000
 
 # How often the items of a chunk are sent again because their worker died before it began with any.
@@ -199,10 +199,10 @@ class ChunkCall(ProcessCall):
         self._unread.append((payload, self._received))
         self._received = _last(payload, self._received)
         if len(self._unread) == 1:
-            service().call(self._read_elsewhere)
+            run_errand(self._read_elsewhere)
 
     def _read_elsewhere(self) -> None:
-        """In the service."""
+        """In a thread of its own."""
         assert self._unread is not None
         outcomes = self._read(*self._unread[0])
         self.mailbox.post(self.loop, lambda: self._was_read(*outcomes))
@@ -212,7 +212,7 @@ class ChunkCall(ProcessCall):
         self._unread.popleft()
         self._add(values, failed)
         if self._unread:
-            service().call(self._read_elsewhere)
+            run_errand(self._read_elsewhere)
         else:
             self._unread = None
             if self._is_over:
