@@ -57,8 +57,8 @@ def main(sock: int, life: int, journal: int, blackbox: int) -> None:
 
             cord.send(wire.ERROR, number, _reply(error, error))
             return
-    cord.send(wire.READY, number, *dump(os.getpid()))
     try:
+        cord.send(wire.READY, number, *dump(os.getpid()))
         worker.serve()
     except (EOFError, ConnectionError):
         pass  # the parent has let go of this worker
