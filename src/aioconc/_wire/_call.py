@@ -36,21 +36,23 @@ REPORTS_UNREAD = 256
 
 # What came of an item of `MANY`: its number, the kind of outcome, and the length of what follows.
 ITEM_HEAD = Struct("<IBI")
-PLAIN = 0  # a pickled value
+PLAIN = 0  # a marshalled value
 BODY = 1  # a value as a body
 FAILED = 2  # an error with its traceback
-ROW = 3  # a pickled list: the values of this item and those that follow it
+ROW = 3  # a marshalled list: the values of this item and those that follow it
 
 # Seconds that the items of `MANY` took, in front of the last outcomes.
 SPENT = Struct("<d")
 
-# The journal that a worker shares with its parent, for `MANY`: four words, the time at which the
+# The journal that a worker shares with its parent, for `MANY`: six words, the time at which the
 # item that is worked on began, and outcomes that may not have been sent. Each word is written in
 # one piece, so that it makes sense also after a kill.
-JOURNAL_HEAD = Struct("=IIIId")
+JOURNAL_HEAD = Struct("=IIIIIId")
 END = 0  # where the outcomes end
 STOP = 1  # set by the parent: begin with no further item
 BEGUN = 2  # items that have begun
-DONE = 3  # items that have an outcome
-JOURNAL_START = 24
+FIRST = 3  # number of the item whose outcome is the first one there
+MIXED = 4  # they have heads; without it they are marshalled values and nothing else
+TIMED = 5  # set by the parent: it wants to know when an item began
+JOURNAL_START = JOURNAL_HEAD.size
 JOURNAL_SIZE = 65_536

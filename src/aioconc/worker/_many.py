@@ -5,7 +5,8 @@ dies takes the item with it that it worked on, and no other. Outcomes are sent t
 sending costs more than many an item. What the parent does with them is left to it.
 """
 
-from _pickle import dumps
+from marshal import dumps as marshal
+from math import inf
 from time import monotonic
 
 from aioconc._wire import _call as layout, _frames as wire
@@ -19,11 +20,14 @@ if TYPE_CHECKING:
 
     from aioconc.worker._served import Served
 
-# Outcomes are sent together for so long, in seconds: half of a chunk's least work, since each time
-# wakes the parent, which may have to wait for a core that a worker is busy on.
-_TOGETHER = 0.005
+    Send = Callable[..., None]
 
-# Their pickles name nothing, and hold no buffers.
+# Outcomes are sent together for so long, in seconds: half of the work of a chunk, since each time
+# wakes the parent, which may have to wait for a core that a worker is busy on.
+_TOGETHER = 0.010
+
+# Values of exactly these types are marshalled: in half the time of pickling them, and both sides
+# are the same interpreter.
 _PLAIN = frozenset({int, float, bool, str, bytes, complex, type(None)})
 
 
@@ -32,7 +36,7 @@ def run_many(
     fn: "Callable[[Any], Any]",
     items: "Sequence[Any]",
     journal: "mmap.mmap | None",
-    send: "Callable[..., None]",
+    send: "Send",
 ) -> None:
     """Call `fn` with each item and send what came of it.
 
@@ -43,81 +47,118 @@ def run_many(
         journal: memory shared with the parent, or None.
         send: sends a frame.
     """
-    together = _TOGETHER
-    memory: Any = journal
-    if journal is None:  # nobody could read it, so nothing may wait in it
-        memory, together = bytearray(layout.JOURNAL_SIZE), 0.0
-    view = memoryview(memory)
-    words, times = view[:16].cast("I"), view[16:24].cast("d")
-    end_word, stop_word = layout.END, layout.STOP
-    begun_word, done_word = layout.BEGUN, layout.DONE
-    pack_head, head_size = layout.ITEM_HEAD.pack, layout.ITEM_HEAD.size
-    start = at = layout.JOURNAL_START
-    number = served.number
-    # The first item that was not sent, and the values since, if all of them are plain.
-    first = 0
-    row: list[Any] | None = []
-    value: Any = None
+    outbox = Outbox(served.number, journal, send)
+    # Nobody could read what waits in a journal that is not shared.
+    together = _TOGETHER if journal is not None else 0.0
+    # In this loop each name that is not local would be felt: it may run for a microsecond.
+    memory, words, times = outbox.memory, outbox.words, outbox.times
+    end_word, begun_word, stop_word = layout.END, layout.BEGUN, layout.STOP
+    most, plain, add = layout.JOURNAL_SIZE, _PLAIN, outbox.row.append
+    timed = words[layout.TIMED]
+    at = layout.JOURNAL_START
     begun = sent = now = monotonic()
     for index, item in enumerate(items):
+        if timed:
+            times[0] = now
         # In this order: the parent sets STOP and then looks whether an item has begun.
-        times[0] = now
         words[begun_word] = index + 1
         if words[stop_word]:
             words[begun_word] = index
             break
         try:
             value = fn(item)
-            plain = type(value) in _PLAIN
-            if not plain and hasattr(value, "__await__"):
+            if type(value) not in plain and hasattr(value, "__await__"):
                 from aioconc.worker._coroutines import await_in_loop
 
                 value = await_in_loop(served, value)
-                plain = type(value) in _PLAIN
         except BaseException as error:
-            plain, kind, data = False, layout.FAILED, _failure(error, error)
+            at = outbox.add(at, index, layout.FAILED, _failure(error, error))
         else:
-            if plain:
-                kind, data = layout.PLAIN, dumps(value, 5)
+            if type(value) in plain:
+                data = marshal(value)
+                end = at + len(data)
+                if end > most or outbox.mixed:
+                    at = outbox.add(at, index, layout.PLAIN, data)
+                else:
+                    memory[at:end] = data
+                    words[end_word] = at = end
+                    add(value)
             else:
-                kind, data = _packed(value, served.label)
-        end = at + head_size + len(data)
-        if end > layout.JOURNAL_SIZE:
-            if at > start:
-                send(wire.ITEM, number, *_outcomes(first, row, view[start:at]))
-            end = start + head_size + len(data)
-            first, row, at = index, [], start
-            words[end_word] = at
-        if end > layout.JOURNAL_SIZE:  # it does not fit at all
-            send(wire.ITEM, number, pack_head(index, kind, len(data)), data)
-            first = index + 1
-        else:
-            memory[at:end] = pack_head(index, kind, len(data)) + data
-            words[end_word] = at = end
-            if not plain:
-                row = None
-            elif row is not None:
-                row.append(value)
+                at = outbox.add(at, index, *_packed(value, served.label))
+            value = None
         now = monotonic()
-        words[done_word] = index + 1
         if now - sent > together:
-            if at > start:
-                send(wire.ITEM, number, *_outcomes(first, row, view[start:at]))
-            first, row, at, sent = index + 1, [], start, now
-            words[end_word] = at
-    spent = layout.SPENT.pack(monotonic() - begun)
-    send(wire.RESULT, number, spent, *_outcomes(first, row, view[start:at]))
-    words[end_word] = start
+            at = outbox.send(at, index + 1)
+            sent = now
+    outbox.finish(at, monotonic() - begun)
 
 
-def _outcomes(
-    first: int, row: "list[Any] | None", journal: memoryview
-) -> "Sequence[bytes | memoryview]":
-    """The outcomes since `first`: a row, or as they stand in the journal."""
-    if row is None:
-        return (journal,)
-    data = dumps(row, 5)  # the parent unpickles one list faster than each value
-    return layout.ITEM_HEAD.pack(first, layout.ROW, len(data)), data
+class Outbox:
+    """Outcomes that were not sent, in the journal.
+
+    Args:
+        number: of the call.
+        journal: memory shared with the parent; None: what is like it, for oneself.
+        send: sends a frame.
+    """
+
+    def __init__(self, number: int, journal: "mmap.mmap | None", send: "Send") -> None:
+        self._number = number
+        self._send = send
+        self.memory: Any = bytearray(layout.JOURNAL_SIZE) if journal is None else journal
+        self._view = memoryview(self.memory)
+        start = layout.JOURNAL_START
+        self.words = self._view[: start - 8].cast("I")
+        self.times = self._view[start - 8 : start].cast("d")
+        # Number of the first item whose outcome was not sent.
+        self._first = 0
+        # The values since, while all of them are plain: the parent reads one list faster.
+        self.row: list[Any] = []
+        # Not all of them are; each has a head.
+        self.mixed = False
+
+    def add(self, at: int, index: int, kind: int, data: bytes) -> int:
+        """Write an outcome with its head; returns where the next one goes."""
+        entry = layout.ITEM_HEAD.pack(index, kind, len(data)) + data
+        if not self.mixed or at + len(entry) > layout.JOURNAL_SIZE:
+            at = self.send(at, index)
+            self.words[layout.MIXED] = self.mixed = True
+        end = at + len(entry)
+        if end > layout.JOURNAL_SIZE:  # it does not fit at all
+            self._send(wire.ITEM, self._number, entry)
+            return self._restart(index + 1)
+        self.memory[at:end] = entry
+        self.words[layout.END] = end
+        return end
+
+    def send(self, at: int, following: int) -> int:
+        """Send what is there; returns where the outcome of the item `following` goes."""
+        self.times[0] = inf  # no item is late while the parent does not read
+        if at > layout.JOURNAL_START:
+            self._send(wire.ITEM, self._number, *self._outcomes(at))
+        return self._restart(following)
+
+    def finish(self, at: int, seconds: float) -> None:
+        """Send what is there, and that it is all."""
+        self.times[0] = inf
+        spent = layout.SPENT.pack(seconds)
+        self._send(wire.RESULT, self._number, spent, *self._outcomes(at))
+
+    def _outcomes(self, at: int) -> "Sequence[bytes | memoryview]":
+        if self.mixed:
+            return (self._view[layout.JOURNAL_START : at],)
+        if not self.row:
+            return ()
+        data = marshal(self.row)
+        return layout.ITEM_HEAD.pack(self._first, layout.ROW, len(data)), data
+
+    def _restart(self, following: int) -> int:
+        # First of all the end: whatever the other words say then, there is nothing.
+        self.words[layout.END] = layout.JOURNAL_START
+        self.words[layout.FIRST] = self._first = following
+        self.words[layout.MIXED] = self.mixed = False
+        self.row.clear()
+        return layout.JOURNAL_START
 
 
 def _packed(value: "Any", label: str) -> "tuple[int, bytes]":

@@ -5,7 +5,8 @@ it had not begun is sent to another. So each item ends once. What becomes of a f
 which order results are read, is left to the map.
 """
 
-import math
+import io
+import marshal
 import struct
 from _pickle import loads
 from collections import deque
@@ -98,8 +99,8 @@ class ChunkCall(ProcessCall):
 
     def pieces(self, worker: "WorkerProcess") -> "list[bytes | memoryview]":
         if worker.journal is not None:
-            start = layout.JOURNAL_START
-            layout.JOURNAL_HEAD.pack_into(worker.journal, 0, start, 0, 0, 0, 0.0)
+            head = (layout.JOURNAL_START, 0, 0, 0, 0, self.timeout is not None, 0.0)
+            layout.JOURNAL_HEAD.pack_into(worker.journal, 0, *head)
         return super().pieces(worker)
 
     def ask(self) -> None:
@@ -137,7 +138,8 @@ class ChunkCall(ProcessCall):
             self._stop_worker()
             # It may have ended in the meantime. If it has not, no other one will begin.
             if self._running_since(journal) + self.timeout <= now:
-                self._late = layout.JOURNAL_HEAD.unpack_from(journal)[layout.DONE]
+                begun = layout.JOURNAL_HEAD.unpack_from(journal)[layout.BEGUN]
+                self._late = max(0, begun - 1)
                 self.expire()
                 return
             _WORD.pack_into(journal, 4 * layout.STOP, 0)
@@ -146,10 +148,9 @@ class ChunkCall(ProcessCall):
 
     def _running_since(self, journal: "mmap.mmap") -> float:
         """When the item that is worked on began; infinite if there is none."""
-        _, _, begun, done, began = layout.JOURNAL_HEAD.unpack_from(journal)
-        if not begun:
-            return self._sent_at  # it is being unpickled
-        return began if begun > done else math.inf
+        head = layout.JOURNAL_HEAD.unpack_from(journal)
+        began: float = head[-1]
+        return began if head[layout.BEGUN] else self._sent_at  # else it is being unpickled
 
     # -- what comes back ------------------------------------------------------------------------
 
@@ -183,10 +184,12 @@ class ChunkCall(ProcessCall):
         """Its worker has died; what it had done counts."""
         self.lost = self.had_begun = True
         if journal is not None:
-            end, _, begun, _, _ = layout.JOURNAL_HEAD.unpack_from(journal)
-            data = bytes(memoryview(journal)[layout.JOURNAL_START : end])
+            head = layout.JOURNAL_HEAD.unpack_from(journal)
+            data = journal[layout.JOURNAL_START : head[layout.END]]
+            if not head[layout.MIXED]:
+                data = _row(head[layout.FIRST], data)
             self._take_outcomes(data)
-            self.had_begun = begun > self._received
+            self.had_begun = head[layout.BEGUN] > self._received
 
     def _take_outcomes(self, payload: "memoryview | bytes") -> None:
         if self._unread is None and len(payload) < _LARGE:
@@ -232,7 +235,7 @@ class ChunkCall(ProcessCall):
             at += length
             if kind == layout.ROW:
                 # What was sent may be in the journal as well.
-                values += loads(data)[max(0, received + len(values) - index) :]
+                values += marshal.loads(data)[max(0, received + len(values) - index) :]
             elif index >= received + len(values):
                 value, good = self._read_one(kind, data)
                 if not good:
@@ -248,7 +251,7 @@ class ChunkCall(ProcessCall):
         if kind == layout.FAILED:
             take_error(outcome, *loads(data))
         else:
-            take_value(outcome, lambda: load(data) if kind == layout.BODY else loads(data))
+            take_value(outcome, lambda: load(data) if kind == layout.BODY else marshal.loads(data))
         error: BaseException | None = outcome.error
         if error is None:
             return outcome.value, True
@@ -283,13 +286,25 @@ class _Outcome:
         self.label = label
 
 
+def _row(first: int, values: bytes) -> bytes:
+    """Marshalled values, one after the other, as they are sent."""
+    file = io.BytesIO(values)
+    row = []
+    while file.tell() < len(values):
+        row.append(marshal.load(file))
+    data = marshal.dumps(row)
+    return layout.ITEM_HEAD.pack(first, layout.ROW, len(data)) + data
+
+
 def _last(payload: "memoryview | bytes", received: int) -> int:
     """How many items have an outcome after these."""
     at = 0
     while at < len(payload):
         index, kind, length = layout.ITEM_HEAD.unpack_from(payload, at)
         at += layout.ITEM_HEAD.size
-        count = len(loads(memoryview(payload)[at : at + length])) if kind == layout.ROW else 1
+        count = (
+            len(marshal.loads(memoryview(payload)[at : at + length])) if kind == layout.ROW else 1
+        )
         received = max(received, index + count)
         at += length
     return received

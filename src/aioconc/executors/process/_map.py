@@ -67,6 +67,6 @@ def make_map(
 
 def _is_item_wise(options: MapOptions) -> bool:
     return any(
-        options[name] is not None  # type: ignore[literal-required]  # each is a key
+        options[name] is not None
         for name in ("retry", "rate", "key", "limit_per_key", "buffer", "progress")
     )
