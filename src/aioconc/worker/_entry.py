@@ -90,6 +90,18 @@ def run_pickled(data: bytes, description: tuple[str, str, int]) -> Reply:
         set_link(before)
 
 
+class Chunk:
+    """Calls a function for each tuple of arguments that it is given, and is called like it."""
+
+    def __init__(self, fn: Any, name: str) -> None:
+        self._fn = fn
+        self.__qualname__ = name
+
+    def __call__(self, rows: list[tuple[Any, ...]]) -> list[Any]:
+        """One result for each."""
+        return [self._fn(*row) for row in rows]
+
+
 def failed(error: BaseException, origin: BaseException) -> Reply:
     """The reply that carries `error`, whose traceback is that of `origin`."""
     import traceback
