@@ -17,6 +17,7 @@ from aioconc.testing._cancel_trial import Program, Trial
 from aioconc.testing._loop import check_schedules_work, loop_factory as simulation
 from aioconc.testing._owners import record_owners
 from aioconc.testing._probe import Injection, Suspension, Where
+from aioconc.testing._process_state import ProcessState
 from aioconc.testing._schedule import Schedule
 from aioconc.testing._simulate import check_program
 from aioconc.testing._standing import prepare_uvloop
@@ -111,8 +112,8 @@ class _Sweep:
 
     def run(self) -> CancelReport:
         prepare_uvloop()
-        undisturbed = Trial(self._program, None, None, outside=True)
-        undisturbed.run()
+        undisturbed = Trial(self._program, None, None)
+        state = undisturbed.run(ProcessState.now())
         if undisturbed.problems:
             self._fail_undisturbed(undisturbed)
         assert undisturbed.first is not None
@@ -122,8 +123,8 @@ class _Sweep:
         trials: list[tuple[Trial, Where]] = []
         cut = ""
         for injection, where in self._injections(probe.starts, probe.suspensions):
-            trial = Trial(self._program, injection, usual, outside=undisturbed.was_real)
-            trial.run()
+            trial = Trial(self._program, injection, usual)
+            state = trial.run(state)
             trials.append((trial, where))
             self._cause = self._cause or trial.cause
             trial.cause = None

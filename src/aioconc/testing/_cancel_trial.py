@@ -20,7 +20,7 @@ from aioconc.testing._await_chain import await_chain, call_site
 from aioconc.testing._cancel_rules import End, Kinds, Usual, end_of
 from aioconc.testing._loop import SimulationLoop
 from aioconc.testing._probe import Chooses, Injection, Probe
-from aioconc.testing._process_state import Leak, ProcessState
+from aioconc.testing._process_state import ProcessState
 from aioconc.testing._simulate import tidy_up
 from aioconc.testing._wait_graph import wait_graph
 
@@ -61,25 +61,18 @@ class Trial:
         program: what is run.
         injection: where to cancel; None: nowhere.
         usual: what happens undisturbed; None: this is the run that shows it.
-        outside: whether to look at child processes and descriptors, which costs more than a small
-            run in virtual time.
     """
 
-    def __init__(
-        self, program: Program, injection: Injection | None, usual: Usual | None, *, outside: bool
-    ) -> None:
+    def __init__(self, program: Program, injection: Injection | None, usual: Usual | None) -> None:
         self.program: Final = program
         self.injection: Final = injection
         self.probe: Final = Probe(injection, program.chooses, roots=program.roots)
         self._usual: Final = usual
-        self._outside: Final = outside
         self.problems: list[str] = []
         self.cause: BaseException | None = None
         self.outcome: Outcome = "not reached"
         # Whether it took real seconds to see that something does not end.
         self.was_slow = False
-        # Whether it had to do with descriptors or threads.
-        self.was_real = False
         # As `Usual`, of this run; None for what did not end.
         self.first: End | None = None
         self.second: End | None = None
@@ -88,9 +81,8 @@ class Trial:
         self._generators: list[Any] = []
         self._over = False
 
-    def run(self) -> None:
-        """Do it all, and close the loop."""
-        before = ProcessState.now(children=self._outside, fds=self._outside)
+    def run(self, before: ProcessState) -> ProcessState:
+        """Do it all, and close the loop; from the state of the process to that after it."""
         loop: Any = self.program.new_loop()
         loop.set_exception_handler(self._told)
         try:
@@ -100,7 +92,7 @@ class Trial:
             self._over = True
             loop.close()
         del loop
-        self._judge_outside(before)
+        return self._judge_outside(before)
 
     def _run(self, loop: Any) -> None:
         probe = self.probe
@@ -199,13 +191,11 @@ class Trial:
         """End what is left, whatever it is; nothing of it counts any more."""
         self._over = True
         if isinstance(loop, SimulationLoop):
-            self.was_real = loop._lazy.real is not None or loop._default_executor is not None
             try:
                 tidy_up(loop)
             except (DeadlockError, LivelockError, StuckError) as verdict:
                 self._problem(f"what is left does not end when cancelled: {verdict}", verdict)
             return
-        self.was_real = True
         if left := asyncio.all_tasks(loop):
             for task in left:
                 task.cancel()
@@ -293,17 +283,18 @@ class Trial:
             detail = "" if error is None else f": {type(error).__name__}: {error}"
             self._problem(f"the event loop reported: {message}{detail}")
 
-    def _judge_outside(self, before: ProcessState) -> None:
-        """Threads, child processes and descriptors that outlive the loop."""
-        left: list[Leak] = []
+    def _judge_outside(self, before: ProcessState) -> ProcessState:
+        """Threads, child processes and descriptors that outlive the loop; gives what there is."""
+        now = ProcessState.now()
+        left = [*before.what_is_new(now)]
         for look in range(_LOOKS):
-            now = ProcessState.now(children=self._outside, fds=self._outside)
-            left = [*before.what_is_new(now)]
             if not left:
-                return
-            self.was_real = True
+                break
             if look == 0:
                 gc.collect()
             sleep(_LOOK_SECONDS)
+            now = ProcessState.now()
+            left = [*before.what_is_new(now)]
         for each in left:
             self._problem(f"leaves {each}")
+        return now

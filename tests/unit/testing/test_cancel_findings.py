@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -306,10 +307,12 @@ def test_program_that_works_only_once_in_a_loop() -> None:
 
 
 def test_thread_left_behind() -> None:
-    """A thread that outlives the loop is named."""
+    """A thread that outlives the loop is named, at the point that has left it."""
     stop = threading.Event()
 
     async def program() -> None:
+        if asyncio.get_running_loop().time():
+            return  # the second call
         stop.clear()
         thread = threading.Thread(target=stop.wait, name="left")
         thread.start()
@@ -317,16 +320,37 @@ def test_thread_left_behind() -> None:
         stop.set()
         thread.join()
 
-    async def second_call_only() -> None:
-        if not asyncio.get_running_loop().time():
-            await program()
-
     try:
-        report = failure(second_call_only, check=lambda: asyncio.sleep(1))
+        report = failure(program, check=lambda: asyncio.sleep(1))
     finally:
         stop.set()
     assert at(report.failures) == [(1, "ready")]
     assert report.failures[0].problems[0].startswith("leaves thread 'left'")
+
+
+def test_file_left_open() -> None:
+    """So is a descriptor, also in virtual time."""
+    ends: list[int] = []
+
+    async def program() -> None:
+        ends[:] = os.pipe()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        for end in ends:
+            os.close(end)
+        ends.clear()
+
+    async def check() -> None:
+        opened.extend(ends)
+
+    opened: list[int] = []
+    try:
+        report = failure(program, check=check)
+    finally:
+        for end in opened:
+            os.close(end)
+    assert at(report.failures) == [(1, "ready"), (2, "ready")]
+    assert all("leaves descriptor" in each.problems[0] for each in report.failures)
 
 
 def test_answer_of_a_program_to_a_lost_child() -> None:
