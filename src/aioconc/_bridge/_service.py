@@ -7,9 +7,10 @@ its own.
 
 import asyncio
 import os
+import signal
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVarTuple
+from typing import TypeVarTuple
 
 from aioconc._bridge._mailbox import Mailbox
 
@@ -35,6 +36,10 @@ class Service:
         return threading.current_thread() is self.thread
 
     def _run(self) -> None:
+        if hasattr(signal, "pthread_sigmask"):
+            # Processes inherit it: an interrupt from the keyboard, which goes to all of them, does
+            # not end one that has not yet come to say that it ignores it.
+            signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
         asyncio.set_event_loop(self.loop)
         self.loop.run_forever()
 
@@ -53,8 +58,15 @@ def service() -> Service:
     return _service
 
 
-def _forget(*_: Any) -> None:
+# Services of the processes that this one was forked from: their threads are not here, and ending
+# their loops would complain.
+_inherited: list[Service] = []
+
+
+def _forget() -> None:
     global _service, _lock
+    if _service is not None:
+        _inherited.append(_service)
     _service = None
     _lock = threading.Lock()
 

@@ -29,6 +29,12 @@ def main(sock: int, life: int, journal: int, blackbox: int) -> None:
         blackbox: file for the traceback of a fatal error, or -1.
     """
     _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
+    # It was blocked from the start, so that one which came in the meantime ends nothing.
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (_signal.SIGINT,))
+    for fd in (sock, life, journal, blackbox):
+        if fd >= 0:
+            # A process that a call starts must not hold them.
+            os.set_inheritable(fd, False)
     _die_with_parent(life)
     connection = socket(fileno=sock)
     cord = Cord(connection)  # type: ignore[arg-type]  # `socket` loads selectors
@@ -67,18 +73,19 @@ def main(sock: int, life: int, journal: int, blackbox: int) -> None:
 
 
 def _die_with_parent(life: int) -> None:
-    if sys.platform.startswith("linux"):
+    own = _own_end(life)
+    if own >= 0:
         # The kernel sends SIGKILL when the last writer of the pipe is gone. Unlike PDEATHSIG this
         # does not depend on the thread that started the worker, and a parent that died before this
         # line is noticed just below.
         import fcntl
 
-        fcntl.fcntl(life, fcntl.F_SETOWN, os.getpid())
-        fcntl.fcntl(life, _F_SETSIG, _signal.SIGKILL)
-        flags = fcntl.fcntl(life, fcntl.F_GETFL)
-        fcntl.fcntl(life, fcntl.F_SETFL, flags | os.O_ASYNC | os.O_NONBLOCK)
+        fcntl.fcntl(own, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(own, _F_SETSIG, _signal.SIGKILL)
+        flags = fcntl.fcntl(own, fcntl.F_GETFL)
+        fcntl.fcntl(own, fcntl.F_SETFL, flags | os.O_ASYNC)
         try:
-            gone = os.read(life, 1) == b""
+            gone = os.read(own, 1) == b""
         except BlockingIOError:
             gone = False
         if gone:
@@ -91,3 +98,17 @@ def _die_with_parent(life: int) -> None:
             os._exit(1)
 
         _thread.start_new_thread(watch, ())
+
+
+def _own_end(life: int) -> int:
+    """The pipe opened anew; -1 where that cannot be done.
+
+    The end that was inherited is one for all workers, and so is the process it sends signals to:
+    only the worker that came last would be told.
+    """
+    if sys.platform.startswith("linux"):
+        try:
+            return os.open(f"/proc/self/fd/{life}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            pass  # no /proc
+    return -1
