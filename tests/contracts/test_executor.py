@@ -11,6 +11,7 @@ import functools
 import itertools
 import multiprocessing
 import os
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -39,6 +40,7 @@ from aioconc.executors import (
     Fate,
     FuturesExecutor,
     InlineExecutor,
+    InterpreterExecutor,
     ProcessExecutor,
     ThreadExecutor,
 )
@@ -79,6 +81,8 @@ CONFIGURATIONS: dict[str, Callable[[], Executor]] = {
     ),
     "process": lambda: ProcessExecutor(WORKERS, spares=1),
 }
+if sys.version_info >= (3, 13):
+    CONFIGURATIONS["interpreter"] = lambda: InterpreterExecutor(WORKERS)
 CHEAP = ("inline", "thread", "futures-threads")
 BY_DEFAULT = (*CHEAP, "process")
 
@@ -951,7 +955,8 @@ async def test_info_says_where_the_call_runs(pool: Executor) -> None:
     info = await pool.run(worker.info)
     assert info.executor == type(pool).__name__
     assert info.attempt == 1
-    assert (info.pid == os.getpid()) == pool.capabilities.by_reference
+    here = pool.capabilities.by_reference or isinstance(pool, InterpreterExecutor)
+    assert (info.pid == os.getpid()) == here
 
 
 async def test_reports_arrive_in_order_before_the_result(pool: Executor) -> None:
@@ -1265,6 +1270,8 @@ def test_a_stream_of_a_closed_loop_lets_its_worker_go(
 
     pool = new()
     skip_inline(pool)
+    if not pool.capabilities.stream:
+        pytest.skip("cannot stream")
     loop = asyncio.new_event_loop()
     stream = pool.stream(endless, buffer=2)
     reader = loop.run_until_complete(stream.__aenter__())
