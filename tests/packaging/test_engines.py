@@ -17,7 +17,8 @@ SOURCE = Path(__file__).parents[2] / "src" / "aioconc"
 # may be imported nowhere.
 PLACES = {
     "aiohttp": ["demo"],
-    "anyio": ["flow/_sinks.py"],  # where its scopes must be left alone
+    # Where its scopes must be left alone, and for its subinterpreters.
+    "anyio": ["flow/_sinks.py", "executors/_interpreter_pool.py"],
     "cloudpickle": ["_wire/_body.py", "worker/_entry.py"],
     "hypothesis": ["testing"],
     "pytest": ["testing"],

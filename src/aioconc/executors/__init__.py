@@ -14,6 +14,7 @@ from aioconc.executors._base import (
 )
 from aioconc.executors._futures import FuturesExecutor
 from aioconc.executors._inline import InlineExecutor
+from aioconc.executors._interpreter import InterpreterExecutor
 from aioconc.executors._offload import offload_cpu, offload_io, use
 from aioconc.executors._thread import ThreadExecutor
 from aioconc.executors.process import ProcessExecutor
@@ -25,6 +26,7 @@ __all__ = [
     "Fate",
     "FuturesExecutor",
     "InlineExecutor",
+    "InterpreterExecutor",
     "ProcessExecutor",
     "ThreadExecutor",
     "offload_cpu",

@@ -355,6 +355,7 @@ class FuturesExecutor(StreamingExecutor):
         "kill": "the pool underneath cannot kill one call",
         "soft": "the pool underneath cannot kill one call",
     }
+    _feeder_type: ClassVar[type[FuturesPool]] = FuturesPool
 
     def __init__(
         self,
@@ -388,7 +389,7 @@ class FuturesExecutor(StreamingExecutor):
         )
         self.kinds: tuple[Kind, ...] = ("io",) if by_reference else ("cpu",)
         self._options = CallOptions()
-        self._feeder = FuturesPool(type(self).__name__, name, max_workers, given, factory)
+        self._feeder = self._feeder_type(type(self).__name__, name, max_workers, given, factory)
         self._futures = FuturesFace(self._feeder, None if by_reference else self._packed)
 
     @classmethod
