@@ -1,7 +1,9 @@
 """Functions for the executor tests to run in workers; imports little, so that workers load fast."""
 
 import asyncio
+import os
 import time
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,73 @@ def hold(gate: str) -> str:
         time.sleep(0.002)
     Path(gate + ".ended").touch()
     return gate
+
+
+def write_pid(path: str) -> None:
+    """In one step, so that a reader never sees half of it."""
+    Path(path + ".new").write_text(str(os.getpid()))
+    Path(path + ".new").rename(path)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process exists, be it only as a zombie."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def numbers(made: str, closed: str) -> Iterator[int]:
+    """Count without end; tell of each item, and of the end."""
+    try:
+        for number in range(10_000):
+            with Path(made).open("a") as file:
+                file.write(".")
+            yield number
+    finally:
+        Path(closed).write_text("closed")
+
+
+async def add_later(a: int, b: int = 0) -> int:
+    await asyncio.sleep(0)
+    return a + b
+
+
+async def raise_refused_later() -> None:
+    await asyncio.sleep(0)
+    raise_refused()
+
+
+async def count_later(end: int) -> AsyncIterator[int]:
+    for number in range(end):
+        await asyncio.sleep(0)
+        yield number
+
+
+async def hold_later(gate: str) -> None:
+    """Say that it runs, then wait for ever; say that it was cancelled."""
+    Path(gate + ".started").touch()
+    try:
+        await asyncio.get_running_loop().create_future()
+    finally:
+        await asyncio.sleep(0)
+        Path(gate + ".ended").touch()
+
+
+async def hold_after_one(gate: str) -> AsyncIterator[int]:
+    yield 1
+    await hold_later(gate)
+
+
+async def hold_in_loop(path: str) -> None:
+    """As `hold_later`, with a clean-up that takes several turns of the loop."""
+    Path(path + ".started").touch()
+    try:
+        await asyncio.get_running_loop().create_future()
+    finally:
+        await asyncio.sleep(0.02)
+        Path(path + ".ended").touch()
 
 
 def touch(path: str) -> None:

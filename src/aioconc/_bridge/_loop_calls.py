@@ -24,7 +24,7 @@ class LoopCalls:
     # Rule: `_tasks` changes in the loop only. Who makes the work unwanted does so first and looks
     #       at `_tasks` then; the loop adds a task first and asks `_unwanted` then. So one of them
     #       sees the other, and a task started in that very moment is cancelled too.
-    __slots__ = ("_label", "_loop", "_mailbox", "_tasks", "_then", "_unwanted")
+    __slots__ = ("_label", "_loop", "_mailbox", "_tasks", "_then", "_told", "_unwanted")
 
     def __init__(
         self,
@@ -39,6 +39,8 @@ class LoopCalls:
         # Gives the error to raise in the thread once its work is no longer wanted.
         self._unwanted = unwanted
         self._tasks: set[asyncio.Future[Any]] = set()
+        # Those that were cancelled: once, so that their clean-up is left alone.
+        self._told: set[asyncio.Future[Any]] = set()
         # Called once the last task has ended, if somebody waits for that.
         self._then: Callable[[], object] | None = None
 
@@ -80,6 +82,7 @@ class LoopCalls:
 
         def finish(task: "asyncio.Future[Any]") -> None:
             self._tasks.discard(task)
+            self._told.discard(task)
             self._mailbox.awaited += 1
             if task.cancelled():
                 answer(self._unwanted() or TaskCancelled(f"{name} was cancelled in the loop"), None)
@@ -103,7 +106,7 @@ class LoopCalls:
             self._mailbox.awaited -= 1
             task.add_done_callback(finish)
             if self._unwanted() is not None:
-                task.cancel()
+                self._cancel_all()
         except (KeyboardInterrupt, SystemExit) as error:
             answer(error, None)
             raise
@@ -124,5 +127,6 @@ class LoopCalls:
         self._cancel_all()
 
     def _cancel_all(self) -> None:
-        for task in tuple(self._tasks):
+        for task in self._tasks - self._told:
+            self._told.add(task)
             task.cancel()
