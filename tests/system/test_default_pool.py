@@ -1,4 +1,8 @@
-"""The default pools serve every loop of a program, one after another, and end with the program."""
+"""The default pools serve every loop of a program, one after another, and end with the program.
+
+Asked of the workers that `offload_cpu` has by default, and of the standard pool that it has on
+Windows.
+"""
 
 import sys
 import textwrap
@@ -12,6 +16,16 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc"),
 ]
+
+# What a program begins with to have that default.
+DEFAULTS = {
+    "process": "",
+    "futures": """
+from aioconc.executors import FuturesExecutor, _offload
+_offload._defaults["cpu"] = FuturesExecutor.over_processes(name="offload_cpu")
+""",
+}
+both_defaults = pytest.mark.parametrize("default", DEFAULTS)
 
 # Has every worker of the default pool at work at the same time, and tells their process ids.
 ALL_WORKERS = """
@@ -32,9 +46,9 @@ async def all_workers(folder):
 """
 
 
-def run_pytest(folder: Path, tests: str, *options: str) -> Ended:
+def run_pytest(folder: Path, tests: str, default: str) -> Ended:
     """A project with pytest-asyncio and these tests, run by a pytest of its own."""
-    (folder / "workers.py").write_text(ALL_WORKERS)
+    (folder / "workers.py").write_text(DEFAULTS[default] + ALL_WORKERS)
     (folder / "conftest.py").write_text(
         textwrap.dedent(
             """
@@ -61,12 +75,11 @@ def run_pytest(folder: Path, tests: str, *options: str) -> Ended:
         "  ignore:.*event.loop.policy.*:DeprecationWarning:pytest_asyncio\n"
     )
     (folder / "test_project.py").write_text(textwrap.dedent(tests))
-    return run_python(
-        folder, ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:timeout", *options]
-    )
+    return run_python(folder, ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:timeout"])
 
 
-def test_tests_with_a_loop_each_share_the_workers(tmp_path: Path) -> None:
+@both_defaults
+def test_tests_with_a_loop_each_share_the_workers(tmp_path: Path, default: str) -> None:
     """Over function, module and session loops of both kinds, the workers stay the same."""
     ended = run_pytest(
         tmp_path,
@@ -117,11 +130,13 @@ def test_tests_with_a_loop_each_share_the_workers(tmp_path: Path) -> None:
             now = offload_cpu.executor.statistics()
             assert (now.busy, now.queued, now.abandoned) == (0, 0, 0)
         """,
+        default,
     )
     assert (ended.status, ended.err, ended.left) == (0, "", []), ended.out
 
 
-def test_what_a_failing_test_leaves_does_not_reach_the_next(tmp_path: Path) -> None:
+@both_defaults
+def test_what_a_failing_test_leaves_does_not_reach_the_next(tmp_path: Path, default: str) -> None:
     """Calls that a test loses, cancels, times out or crashes cost nothing in later tests."""
     ended = run_pytest(
         tmp_path,
@@ -171,14 +186,19 @@ def test_what_a_failing_test_leaves_does_not_reach_the_next(tmp_path: Path) -> N
             call.cancel()
             await asyncio.wait([call])
         """,
+        default,
     )
     assert (ended.status, ended.left) == (0, []), ended.out + ended.err
     assert [line for line in ended.err.splitlines() if "runs on" not in line] == []
 
 
-def test_runs_of_asyncio_share_the_workers(tmp_path: Path) -> None:
-    """One after another, in several threads, with uvloop, after a failure, after Ctrl-C."""
-    (tmp_path / "workers.py").write_text(ALL_WORKERS)
+@both_defaults
+def test_runs_of_asyncio_share_the_workers(tmp_path: Path, default: str) -> None:
+    """One after another, in several threads, with uvloop, after a failure, after Ctrl-C.
+
+    Where cancelled calls are killed, their workers are replaced.
+    """
+    (tmp_path / "workers.py").write_text(DEFAULTS[default] + ALL_WORKERS)
     ended = run_script(
         tmp_path,
         """
@@ -192,6 +212,7 @@ def test_runs_of_asyncio_share_the_workers(tmp_path: Path) -> None:
             return frozenset(how(all_workers(f"meet-{next(places)}")))
 
         first = pids()
+        kills = offload_cpu.executor.capabilities.kill
         assert len(first) == offload_cpu.executor.max_workers
         for _ in range(3):
             assert pids() == first
@@ -213,7 +234,9 @@ def test_runs_of_asyncio_share_the_workers(tmp_path: Path) -> None:
             except KeyError:
                 pass
             assert offload_cpu.executor.statistics().busy == 0
-            assert pids() == first
+            later = pids()
+            assert later.isdisjoint(first) if kills else later == first
+            first = later
 
         async def interrupted():
             calls = [offload_cpu(time.sleep, 0.05) for _ in range(8)]
@@ -224,7 +247,9 @@ def test_runs_of_asyncio_share_the_workers(tmp_path: Path) -> None:
             asyncio.run(interrupted())
         except KeyboardInterrupt:
             print("interrupted")
-        assert pids() == first
+        later = pids()
+        assert later.isdisjoint(first) if kills else later == first
+        first = later
 
         async def apart(number):
             return [await offload_cpu(pow, number, each) for each in range(20)]

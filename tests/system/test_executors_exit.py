@@ -64,6 +64,7 @@ def test_a_script_without_main_guard_runs_once(tmp_path: Path) -> None:
 # What makes a process pool, as users write it.
 PLAIN = "lambda: ProcessPoolExecutor(1, mp_context=get_context({method!r}))"
 POOLS = {
+    "process": "ProcessExecutor(1)",
     "own-forkserver": "FuturesExecutor.over_processes(1, start='forkserver')",
     "own-spawn": "FuturesExecutor.over_processes(1, start='spawn')",
     "plain-forkserver": f"FuturesExecutor({PLAIN.format(method='forkserver')})",
@@ -75,7 +76,7 @@ IMPORTS = """
 import asyncio, os, sys, time, warnings
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from aioconc.executors import FuturesExecutor
+from aioconc.executors import FuturesExecutor, ProcessExecutor
 
 warnings.simplefilter("ignore", DeprecationWarning)  # of fork beside threads
 """
@@ -183,7 +184,7 @@ def test_the_futures_face_is_finished_at_exit(tmp_path: Path) -> None:
         tmp_path,
         """
         import sys, time
-        from aioconc import ThreadExecutor
+        from aioconc import ProcessExecutor, ThreadExecutor
         from aioconc.executors import FuturesExecutor
 
         def slow(name):
@@ -193,20 +194,25 @@ def test_the_futures_face_is_finished_at_exit(tmp_path: Path) -> None:
 
         threads = ThreadExecutor(1)
         processes = FuturesExecutor.over_processes(1)
+        own = ProcessExecutor(1)
         threads.futures.submit(slow, "a")
         threads.futures.submit(slow, "b")
         if sys.version_info[:3] in {(3, 12, 0), (3, 12, 1)}:
-            # These can start no thread once the exit has begun: have the pool started before.
+            # These can start no thread, and no process, once the exit has begun: have the pools
+            # started before.
             processes.futures.submit(len, "").result()
+            own.futures.submit(len, "").result()
         processes.futures.submit(slow, "c")
         processes.futures.submit(slow, "d")
+        own.futures.submit(slow, "e")
+        own.futures.submit(slow, "f")
         """,
     )
     assert (ended.status, ended.err, ended.left) == (0, "", [])
-    assert all((tmp_path / name).read_text() == "done" for name in "abcd")
+    assert all((tmp_path / name).read_text() == "done" for name in "abcdef")
 
 
-@pytest.mark.parametrize("kind", ["given-plain", "given-loky", "plain-spawn", "loky"])
+@pytest.mark.parametrize("kind", ["process", "given-plain", "given-loky", "plain-spawn", "loky"])
 def test_the_futures_face_of_any_process_pool_is_finished_at_exit(
     tmp_path: Path, kind: str
 ) -> None:
