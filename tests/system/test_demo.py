@@ -78,8 +78,8 @@ def test_demo_crawls_indexes_and_reports_under_faults(cache: Path, tmp_path: Pat
     assert pages["given_up"] == 4  # 500 for ever, unpicklable, hang, crash
     states = {fault["kind"]: fault["state"] for fault in results["faults"]}
     assert len(states) == 8 and "pending" not in states.values()
-    for kind in ("flaky", "broken", "throttled", "slow", "reset", "unpicklable"):
-        assert states[kind] == "handled", results["faults"]
+    killed = {"hang", "crash"} if os.name == "nt" else set()  # no call can be killed alone there
+    assert {kind for kind, state in states.items() if state != "handled"} <= killed
     where = results["where"]
     assert where["event_loop_pid"] not in where["parser_pids"]
     assert not results["interrupted"]
@@ -283,6 +283,7 @@ def test_comparison_tells_how_each_approach_dies(cache: Path, tmp_path: Path) ->
     survived = {name: each["faults_survived"] for name, each in compared.items()}
     ours = survived.pop("aioconc")
     assert len(survived) == 4 and ours > max(survived.values())
+    assert os.name == "nt" or ours == 8
     for name in survived:
         assert not compared[name]["faults"]["hang"]["survived"], name
         assert not compared[name]["faults"]["crash"]["survived"], name

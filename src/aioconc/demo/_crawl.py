@@ -5,16 +5,15 @@ once, how many for each host, how fast, how often again, what a failure does. Me
 limits and not the number of pages. Made to be copied.
 """
 
-from asyncio import Lock, timeout
+from asyncio import timeout
 from collections import defaultdict
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 import aiohttp
 
-from aioconc import RateLimiter, WorkerCrashed, backoff, map_limited, offload_cpu, offload_io
+from aioconc import RateLimiter, backoff, map_limited, offload_cpu, offload_io
 from aioconc.demo._body import read_text
 from aioconc.demo._frontier import Frontier
 from aioconc.demo._journal import Journal, PageError, host_of
@@ -58,10 +57,6 @@ async def crawl(
     limiters: defaultdict[str, RateLimiter] = defaultdict(
         lambda: RateLimiter(manners.requests_per_second, burst=manners.burst)
     )
-    # Pages that were being parsed when a worker died. They are tried again one at a time, so that
-    # the one that kills workers takes no other suspect with it.
-    suspects: set[str] = set()
-    alone = Lock()
     cpu = offload_cpu.options(timeout=manners.parse_timeout, on_cancel=_strictest())
 
     async def fetch(url: str) -> Download:
@@ -76,13 +71,8 @@ async def crawl(
         if isinstance(download, Exception):
             raise download  # could not be fetched: let the error follow the pages
         url, html = download
-        async with alone if url in suspects else nullcontext():
-            with journal.span(url, "parse"):
-                try:
-                    page = await cpu(parse, url, html)
-                except WorkerCrashed:
-                    suspects.add(url)
-                    raise
+        with journal.span(url, "parse"):
+            page = await cpu(parse, url, html)  # a parser that dies or hangs costs this page
         with journal.span(url, "index"):
             journal.threads.add(await offload_io(index.add, page))
         return page
@@ -105,7 +95,6 @@ async def crawl(
             limit=2 * offload_cpu.executor.max_workers,
             ordered=False,
             on_error="return",
-            retry=backoff(3, on=_is_crash),
         ) as pages,
     ):
         async for page in pages:
@@ -128,11 +117,6 @@ def _is_temporary(error: Exception) -> bool:
             return True
         case _:
             return False
-
-
-def _is_crash(error: Exception) -> bool:
-    """Whether the worker died, perhaps through the fault of another page."""
-    return isinstance(error, PageError) and isinstance(error.reason, WorkerCrashed)
 
 
 def _strictest() -> Literal["kill", "abandon"]:
