@@ -1,50 +1,131 @@
 """A value as the body of a payload: pickled, with its large buffers beside it.
 
     0 | pickle
-    1 | count | (place, offset, length) for each buffer | length of the pickle | pickle | inline
+    1 | flags | count | (kind, offset, length) of the pickle and of each buffer | what is inline
 
 Plain pickle first; cloudpickle for what pickle cannot do, or could only do by naming `__main__`,
-since a worker has no `__main__` of the user's. Where the buffers are put is the caller's choice:
-inline, or in memory that both sides map.
+since a worker has no `__main__` of the user's. Large buffers are inline, or in an arena whose
+descriptor comes with the message; what is unpickled from there is not copied.
 """
 
-from _pickle import dumps, loads
+from _pickle import PickleBuffer, dumps, loads
 from struct import Struct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
     from typing import Any
 
-    # Puts buffers where the other side finds them: for each the place, the offset, the length.
-    Place = Callable[[Sequence[memoryview]], Sequence[tuple[int, int, int]]]
-    # Gives the buffer at (place, offset, length).
-    Find = Callable[[int, int, int], memoryview]
+    from aioconc._wire._arenas import Arenas, Lease
+    from aioconc._wire._loans import Loan
 
 # Buffers of this many bytes and more travel beside the pickle: below it, copying them costs less
 # than the bookkeeping.
 OUT_OF_BAND = 65_536
 
-# Place of a buffer that follows the pickle.
-INLINE = 0
+# A body with so many bytes to be copied is not packed or unpacked in a loop's thread: a megabyte
+# takes about a millisecond, which is what a loop may be held for. A pickle of this size travels as
+# large buffers do.
+LARGE = 1_000_000
 
-_COUNT = Struct("<I")
-_ENTRY = Struct("<IQQ")
-_LENGTH = Struct("<Q")
+_COUNT = Struct("<BBxxI")
+_ENTRY = Struct("<BxxxxxxxQQ")
 
 _PLAIN = b"\0"
-_WITH_BUFFERS = b"\1"
+_WITH_BUFFERS = 1
+
+# Unpickling it copies much.
+_SLOW = 1
+
+# What a buffer is when it arrives.
+_VIEW = 0
+_BYTES = 1
+_BYTEARRAY = 2
+
+# Offset of what is not in the arena.
+_INLINE = 0xFFFF_FFFF_FFFF_FFFF
 
 
-def dump(value: object, place: "Place | None" = None) -> "list[bytes | memoryview]":
-    """The pieces of a body.
+class Parts:
+    """A pickled value, and the buffers that do not go into the pickle."""
 
-    Args:
-        value: what to send.
-        place: where large buffers go; None: inline.
+    __slots__ = ("buffers", "data")
+
+    def __init__(self, data: bytes, buffers: "list[memoryview]") -> None:
+        self.data = data
+        self.buffers = buffers
+
+    @property
+    def is_small(self) -> bool:
+        """Whether there is nothing for an arena."""
+        return not self.buffers and len(self.data) < LARGE
+
+    @property
+    def for_arena(self) -> "list[memoryview]":
+        """What goes into an arena, if there is one."""
+        if len(self.data) < LARGE:
+            return self.buffers
+        return [memoryview(self.data), *self.buffers]
+
+
+class Leased(bytes):
+    """The first piece of a body whose buffers are in an arena: to be sent with its descriptor."""
+
+    lease: "Lease"
+
+
+class Lent(bytes):
+    """A payload that came with the descriptor of an arena."""
+
+    loan: "Loan"
+
+
+def ready(value: "Any") -> "Any":
+    """What to pickle in place of `value`, so that its bytes are not copied into the pickle.
+
+    For arguments and results themselves, and the elements of a short tuple: what is deeper inside
+    is pickled as it is.
+    """
+    kind = type(value)
+    if kind is tuple and len(value) <= _SHORT and any(type(each) in RAW for each in value):
+        return tuple(map(ready, value))
+    if kind is bytes or kind is bytearray:
+        return PickleBuffer(value) if len(value) >= OUT_OF_BAND else value
+    if kind is memoryview:
+        return _View(value)
+    return value
+
+
+# What `ready` replaces.
+RAW = frozenset((bytes, bytearray, memoryview))
+
+# Elements of a tuple that may be what a function returns, rather than data.
+_SHORT = 16
+
+
+class _View:
+    """A memoryview, which pickle itself refuses."""
+
+    def __init__(self, view: memoryview) -> None:
+        self._view = view
+
+    def __reduce__(self) -> "Any":
+        view = self._view
+        flat = view if view.c_contiguous else memoryview(view.tobytes())
+        return _as_view, (PickleBuffer(flat), view.format, view.shape)
+
+
+def _as_view(data: "Any", form: str, shape: "tuple[int, ...]") -> memoryview:
+    view = memoryview(data).cast("B")
+    if form != "B" or len(shape) != 1:
+        view = view.cast(form, shape)  # type: ignore[call-overload]  # any format that came from a view
+    return view.toreadonly()
+
+
+def take_apart(value: object) -> Parts:
+    """Pickle `value`.
 
     Raises:
-        Exception: `value` cannot be pickled, whatever says so.
+        Exception: it cannot be pickled, whatever says so.
     """
     buffers: list[memoryview] = []
 
@@ -67,47 +148,119 @@ def dump(value: object, place: "Place | None" = None) -> "list[bytes | memoryvie
 
         buffers.clear()
         data = cloudpickle.dumps(value, 5, buffer_callback=keep_in_band)
-    if not buffers:
+    return Parts(data, buffers)
+
+
+def put_together(parts: Parts, lease: "Lease | None") -> "list[bytes | memoryview]":
+    """The pieces of a body.
+
+    Args:
+        parts: what `take_apart` made.
+        lease: the arena that holds what is for an arena; None: all is inline.
+    """
+    data, buffers = parts.data, parts.buffers
+    if not buffers and lease is None:
         return [_PLAIN, data]
-    if place is None:
-        entries = [(INLINE, 0, each.nbytes) for each in buffers]
-    else:
-        entries = [*place(buffers)]
-    table = b"".join(_ENTRY.pack(*each) for each in entries)
-    head = _WITH_BUFFERS + _COUNT.pack(len(buffers)) + table + _LENGTH.pack(len(data))
-    inline = [view for view, entry in zip(buffers, entries, strict=True) if entry[0] == INLINE]
-    return [head, data, *inline]
+    offsets = [_INLINE] * (len(buffers) + 1)
+    if lease is not None:
+        offsets[-len(lease.offsets) :] = lease.offsets
+    copied = 0
+    entries: list[bytes] = []
+    for view, offset in zip([memoryview(data), *buffers], offsets, strict=True):
+        kind = _kind_of(view) if entries else _VIEW  # the first is the pickle
+        if kind != _VIEW or offset == _INLINE or not entries:
+            copied += view.nbytes
+        entries.append(_ENTRY.pack(kind, offset, view.nbytes))
+    flags = _SLOW if copied >= LARGE else 0
+    head = _COUNT.pack(_WITH_BUFFERS, flags, len(entries)) + b"".join(entries)
+    if lease is None:
+        return [head, data, *buffers]
+    leased = Leased(head)
+    leased.lease = lease
+    return [leased, data] if offsets[0] == _INLINE else [leased]
 
 
-def load(body: "memoryview | bytes", find: "Find | None" = None) -> "Any":
+def dump(value: object, arenas: "Arenas | None" = None) -> "list[bytes | memoryview]":
+    """The pieces of a body.
+
+    Args:
+        value: what to send.
+        arenas: where large buffers go; None: inline. The first piece may then be `Leased`.
+
+    Raises:
+        Exception: `value` cannot be pickled, whatever says so.
+    """
+    parts = take_apart(value)
+    if arenas is None or parts.is_small:
+        return put_together(parts, None)
+    return put_together(parts, arenas.fill(parts.for_arena))
+
+
+def is_slow(body: "memoryview | bytes") -> bool:
+    """Whether unpickling it takes longer than a loop may be held for."""
+    return len(body) >= LARGE or (body[0] == _WITH_BUFFERS and bool(body[1] & _SLOW))
+
+
+def loan_of(body: "memoryview | bytes") -> "Loan | None":
+    """The arena that came with it, if one did."""
+    source: Any = body.obj if isinstance(body, memoryview) else body
+    return source.loan if type(source) is Lent else None
+
+
+def load(body: "memoryview | bytes", *, writable: bool = False) -> "Any":
     """The value of a body.
 
     Args:
-        body: as `dump` made it, in one piece.
-        find: gives the buffers that are not inline.
+        body: as `dump` made it, in one piece; a part of its frame's payload, if it came with an
+            arena.
+        writable: arrays may be written. What is written is seen by nobody else.
 
     Raises:
         Exception: it cannot be unpickled.
     """
     view = memoryview(body)
-    if view[0] == 0:
+    if view[0] != _WITH_BUFFERS:
         return loads(view[1:])
-    (count,) = _COUNT.unpack_from(view, 1)
-    at = 1 + _COUNT.size
+    loan = loan_of(view)
+    if loan is not None:
+        loan.writable = writable
+    _, _, count = _COUNT.unpack_from(view)
+    at = _COUNT.size
     entries = [_ENTRY.unpack_from(view, at + each * _ENTRY.size) for each in range(count)]
     at += count * _ENTRY.size
-    (length,) = _LENGTH.unpack_from(view, at)
-    at += _LENGTH.size
-    data = view[at : at + length]
-    at += length
-    buffers = []
-    for place, offset, size in entries:
-        if place == INLINE:
-            # Of its own, so that a small array does not keep the whole frame alive; read-only, as
-            # every buffer that arrives.
-            buffers.append(memoryview(bytes(view[at : at + size])))
+    buffers: list[Any] = []
+    lent = False
+    try:
+        for kind, offset, size in entries:
+            if offset != _INLINE:
+                assert loan is not None
+                lent = True
+                buffers.append(_take(loan, kind, offset, size))
+                continue
+            piece = view[at : at + size]
             at += size
-        else:
-            assert find is not None
-            buffers.append(find(place, offset, size))
-    return loads(data, buffers=buffers)
+            # A copy of its own, so that a small array does not keep the whole frame alive.
+            if not buffers:
+                buffers.append(piece)
+            elif kind == _BYTEARRAY or (kind == _VIEW and writable):
+                buffers.append(bytearray(piece))
+            else:
+                buffers.append(bytes(piece))
+        return loads(buffers.pop(0), buffers=buffers)
+    finally:
+        buffers.clear()
+        if lent and loan is not None:
+            loan.end()
+
+
+def _take(loan: "Loan", kind: int, offset: int, size: int) -> "Any":
+    if kind == _BYTES:
+        return loan.read(offset, size)
+    if kind == _BYTEARRAY:
+        return loan.read_into_bytearray(offset, size)
+    return loan.view(offset, size)
+
+
+def _kind_of(view: memoryview) -> int:
+    owner = type(view.obj)
+    return _BYTES if owner is bytes else _BYTEARRAY if owner is bytearray else _VIEW

@@ -56,3 +56,7 @@ MIXED = 4  # they have heads; without it they are marshalled values and nothing 
 TIMED = 5  # set by the parent: it wants to know when an item began
 JOURNAL_START = JOURNAL_HEAD.size
 JOURNAL_SIZE = 65_536
+
+# Number of the call that the worker has begun with, behind the journal: one that died before it
+# had begun may be run by another.
+STARTED = Struct("=I")

@@ -7,8 +7,18 @@ come first.
 
 from struct import Struct
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aioconc._wire._descriptors import Descriptor
+    from aioconc._wire._loans import Loans
+
 # Kind of frame, descriptors that came with it, number of the call, length of the payload.
 HEADER = Struct("<BBxxIQ")
+
+# Number of the lease of the arena whose descriptor came, before the payload.
+_LEASE = Struct("<Q")
 
 # From the parent.
 CALL = 1  # run a function
@@ -31,32 +41,54 @@ RETIRE = 23  # ends after this call
 
 
 def encode(
-    kind: int, number: int, *pieces: "bytes | memoryview", descriptors: int = 0
+    kind: int, number: int, *pieces: "bytes | memoryview", lease: int = 0
 ) -> "list[bytes | memoryview]":
-    """The pieces of a frame, in the order in which they are to be sent."""
+    """The pieces of a frame, in the order in which they are to be sent.
+
+    Args:
+        kind: one of the above.
+        number: of the call.
+        *pieces: the payload.
+        lease: number of the arena whose descriptor is sent with the first byte; 0: none.
+    """
     length = sum(map(len, pieces))
-    return [HEADER.pack(kind, descriptors, number, length), *pieces]
+    if lease:
+        return [HEADER.pack(kind, 1, number, length + _LEASE.size), _LEASE.pack(lease), *pieces]
+    return [HEADER.pack(kind, 0, number, length), *pieces]
 
 
-# Rule: `_whole` bytes are missing for the next step; below that, what arrives is only collected.
+# Rule 1: `_need` bytes must be there for the next step; below that, what arrives is collected.
+# Rule 2: descriptors come no later than the first byte of their frame, and in the same order.
 class Decoder:
-    """Takes in bytes, gives out frames `(kind, number, payload, descriptors)`."""
+    """Takes in bytes, gives out frames `(kind, number, payload, has an arena)`.
 
-    __slots__ = ("_data", "_need")
+    Args:
+        loans: what is done with arenas that arrive; None: none do.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_arrived", "_data", "_loans", "_need")
+
+    def __init__(self, loans: "Loans | None" = None) -> None:
+        self._loans = loans
+        self._arrived: list[Descriptor] = []
         self._data = bytearray()
-        # Bytes that must be there before the next frame can be told.
         self._need = HEADER.size
 
-    def feed(self, data: bytes) -> "list[tuple[int, int, memoryview | bytes, int]]":
-        """The frames that `data` completes. Payloads are read at once or copied."""
+    def feed(
+        self, data: bytes, arrived: "Sequence[Descriptor]" = ()
+    ) -> "list[tuple[int, int, memoryview | bytes, int]]":
+        """The frames that `data` completes, with what descriptors came with it."""
+        if arrived:
+            self._arrived += arrived
         if not self._data:
             # Nearly always a piece is exactly one frame: no copy.
             if len(data) >= HEADER.size:
                 kind, descriptors, number, length = HEADER.unpack_from(data)
                 if len(data) == HEADER.size + length:
-                    return [(kind, number, memoryview(data)[HEADER.size :], descriptors)]
+                    payload = memoryview(data)[HEADER.size :]
+                    if descriptors:
+                        payload = self._lend(payload)
+                    return [(kind, number, payload, descriptors)]
         collected = self._data
         collected += data
         if len(collected) < self._need:
@@ -71,12 +103,33 @@ class Decoder:
                 break
             start = at + size
             at = start + length
-            frames.append((kind, number, bytes(memoryview(collected)[start:at]), descriptors))
+            if start == size and at == len(collected):
+                # All of it is one frame, perhaps a large one: no copy.
+                payload = memoryview(collected)[start:]
+                self._data = bytearray()
+            else:
+                payload = memoryview(bytes(memoryview(collected)[start:at]))
+            if descriptors:
+                payload = self._lend(payload)
+            frames.append((kind, number, payload, descriptors))
+            if not self._data:
+                self._need = size
+                return frames
         else:
             self._need = size
         if at:
             del collected[:at]
         return frames
+
+    def _lend(self, payload: memoryview) -> memoryview:
+        from aioconc._wire._body import Lent
+        from aioconc._wire._loans import Loan
+
+        assert self._loans is not None
+        (lease,) = _LEASE.unpack_from(payload)
+        lent = Lent(payload[_LEASE.size :])
+        lent.loan = Loan(self._loans, lease, self._arrived.pop(0))
+        return memoryview(lent)
 
     @property
     def missing(self) -> int:

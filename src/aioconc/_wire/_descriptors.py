@@ -1,0 +1,81 @@
+"""Descriptors that travel with bytes over a socket of the family AF_UNIX.
+
+They are closed whatever becomes of them: a descriptor that arrived is an object, and is closed
+with it.
+"""
+
+import _socket
+import os
+from struct import calcsize, pack, unpack_from
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+
+    Ancillary = list[tuple[int, int, bytes]]
+
+_LEVEL = getattr(_socket, "SOL_SOCKET", 1)
+_RIGHTS = getattr(_socket, "SCM_RIGHTS", 1)
+_TRUNCATED: int = getattr(_socket, "MSG_CTRUNC", 0)
+_CLOEXEC: int = getattr(_socket, "MSG_CMSG_CLOEXEC", 0)
+
+_INT = calcsize("i")
+# A frame has one at most; a system may deliver those of several at once.
+_SPACE = _socket.CMSG_SPACE(8 * _INT) if hasattr(_socket, "CMSG_SPACE") else 0
+
+
+class Descriptor:
+    """A descriptor that arrived; -1 if it was lost, since this process may have no more."""
+
+    __slots__ = ("_fd",)
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    @property
+    def fd(self) -> int:
+        """Its number.
+
+        Raises:
+            OSError: it was lost.
+        """
+        if self._fd < 0:
+            raise OSError(
+                "this process has too many open files: a descriptor did not arrive; raise the "
+                "limit (ulimit -n)"
+            )
+        return self._fd
+
+    def __del__(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+
+
+def ancillary(fd: int) -> "Ancillary":
+    """What `sendmsg` needs to send the descriptor along."""
+    return [(_LEVEL, _RIGHTS, pack("i", fd))]
+
+
+def receive(sock: "socket.socket", size: int, flags: int = 0) -> "tuple[bytes, list[Descriptor]]":
+    """Up to `size` bytes, and the descriptors that came with them.
+
+    Raises:
+        OSError: as `recv`.
+    """
+    data, control, told, _ = sock.recvmsg(size, _SPACE, flags | _CLOEXEC)
+    if not control and not told & _TRUNCATED:
+        return data, _NONE
+    arrived = []
+    for level, kind, payload in control:
+        if level == _LEVEL and kind == _RIGHTS:
+            for at in range(0, len(payload) - _INT + 1, _INT):
+                (fd,) = unpack_from("i", payload, at)
+                arrived.append(Descriptor(fd))
+                if not _CLOEXEC:
+                    os.set_inheritable(fd, False)
+    if told & _TRUNCATED:
+        arrived.append(Descriptor(-1))
+    return data, arrived
+
+
+_NONE: "list[Descriptor]" = []
