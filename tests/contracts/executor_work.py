@@ -47,6 +47,13 @@ def numbers(made: str, closed: str) -> Iterator[int]:
         Path(closed).write_text("closed")
 
 
+def report_much(count: int) -> None:
+    from aioconc import worker
+
+    for number in range(count):
+        worker.report(number)
+
+
 async def add_later(a: int, b: int = 0) -> int:
     await asyncio.sleep(0)
     return a + b

@@ -722,9 +722,8 @@ async def test_map_refuses_what_it_cannot_do(pool: Executor) -> None:
     async def fetch(x: int) -> int:
         return x
 
-    if not pool.capabilities.coroutines:
-        with pytest.raises(TypeError, match="got the async function"):
-            pool.map(fetch, [1])
+    with pytest.raises(TypeError, match="got the async function"):
+        pool.map(fetch, [1])
     if not pool.capabilities.chunks:
         with pytest.raises(UnsupportedOption, match="chunk=5"):
             pool.map(work.add, [1], chunk=5)

@@ -27,7 +27,7 @@ from aioconc import (
     shielded,
     use,
 )
-from aioconc.executors import Executor, FuturesExecutor
+from aioconc.executors import Executor, FuturesExecutor, ProcessExecutor
 from aioconc.flow import MapRun
 from aioconc.testing import (
     BlockReport,
@@ -52,6 +52,10 @@ async def fetch(url: str) -> Page:
 
 def parse(html: str, depth: int = 1, *, strict: bool = False) -> list[int]:
     raise NotImplementedError
+
+
+async def later_pages(n: int) -> AsyncIterator[Page]:
+    yield await fetch(str(n))
 
 
 def pages(n: int) -> Iterator[Page]:
@@ -136,6 +140,14 @@ async def check_executors(standard: StandardExecutor) -> None:
                 assert_type(page, Page)
     async with use(FuturesExecutor(standard)) as other:
         assert_type(other, FuturesExecutor)
+    async with ProcessExecutor(2, context=[]) as processes:
+        assert_type(await processes.run(parse, "<p>", strict=True), list[int])
+        assert_type(await processes.run(fetch, "a"), Page)
+        assert_type(await processes.options(timeout=1).run(fetch, "a"), Page)
+        async with processes.stream(pages, 3) as stream:
+            assert_type(await anext(stream), Page)
+        async with processes.stream(later_pages, 3) as stream:
+            assert_type(await anext(stream), Page)
     anything: Executor = pool
     assert_type(await anything.run(parse, "<p>"), list[int])
 

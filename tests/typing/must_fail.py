@@ -4,6 +4,7 @@ Each line that ends in `# error` is refused by mypy and by pyright, and no other
 """
 
 from aioconc import (
+    ProcessExecutor,
     TaskGroup,
     ThreadExecutor,
     gather_limited,
@@ -56,6 +57,10 @@ async def offloads() -> None:
         await pool.map(parse, ["a"], on_error="ignore")  # error
         found: list[list[int]] = await pool.map(parse, ["a"], on_error="return")  # error
         pool.options(limit=3)  # error
+    async with ProcessExecutor() as processes:
+        await processes.run(fetch, 1)  # error
+        number: int = await processes.run(fetch, "a")  # error
+        processes.stream(parse("a"))  # error
 
 
 async def groups() -> None:

@@ -107,6 +107,7 @@ def _run(served: "Served", coro: Coroutine[Any, Any, T]) -> T:
                 served.on_news()
 
     loop.add_reader(cord.fileno(), read)
+    read()  # what came together with the call, of which the loop would not be told
     try:
         return _runner.run(coro, context=copy_context())
     except asyncio.CancelledError:
