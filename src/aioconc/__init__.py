@@ -32,6 +32,14 @@ if TYPE_CHECKING:
         race as race,
     )
     from aioconc.runtime import run as run
+    from aioconc.sync import (
+        Barrier as Barrier,
+        Condition as Condition,
+        Event as Event,
+        Lock as Lock,
+        Queue as Queue,
+        Semaphore as Semaphore,
+    )
     from aioconc.tasks import (
         CancelScope as CancelScope,
         Supervisor as Supervisor,
@@ -67,6 +75,13 @@ _EXPORTS = {
     "use": "aioconc.executors",
     "ThreadExecutor": "aioconc.executors",
     "ProcessExecutor": "aioconc.executors",
+    # coordinate
+    "Lock": "aioconc.sync",
+    "Event": "aioconc.sync",
+    "Condition": "aioconc.sync",
+    "Semaphore": "aioconc.sync",
+    "Barrier": "aioconc.sync",
+    "Queue": "aioconc.sync",
     # errors
     "AioconcError": "aioconc.errors",
     "WorkerCrashed": "aioconc.errors",
@@ -76,14 +91,20 @@ _EXPORTS = {
 
 __all__ = [
     "AioconcError",
+    "Barrier",
     "CancelScope",
+    "Condition",
+    "Event",
     "ExecutorClosed",
+    "Lock",
+    "ProcessExecutor",
+    "Queue",
     "RateLimiter",
+    "Semaphore",
     "SerializationError",
     "Supervisor",
     "TaskGroup",
     "TaskHandle",
-    "ProcessExecutor",
     "ThreadExecutor",
     "WorkerCrashed",
     "backoff",

@@ -72,7 +72,7 @@ _latest: tuple[Callable[[], object], Mailbox] = (lambda: None, Mailbox())
 
 
 def mailbox_of(loop: asyncio.AbstractEventLoop) -> Mailbox:
-    """The mailbox of the running loop; to be called in that loop's thread."""
+    """The mailbox of a loop. Any thread may ask."""
     global _latest
     known, latest = _latest
     if known() is loop:
@@ -80,6 +80,6 @@ def mailbox_of(loop: asyncio.AbstractEventLoop) -> Mailbox:
     mailbox = _mailboxes.get(loop)
     if mailbox is None:
         with _lock:
-            mailbox = _mailboxes[loop] = Mailbox()
+            mailbox = _mailboxes.setdefault(loop, Mailbox())
     _latest = (weakref.ref(loop), mailbox)
     return mailbox

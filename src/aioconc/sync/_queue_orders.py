@@ -1,0 +1,133 @@
+"""Queues that give their items in another order: last in first out, and lowest first.
+
+What waits, how, and what a cancel does is that of `Queue`.
+"""
+
+import heapq
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any, TypeVar
+
+from aioconc.sync._queue import Queue
+
+T = TypeVar("T")
+
+
+class LifoQueue(Queue[T]):
+    """A `Queue` that gives the item that was put last.
+
+    Equals `asyncio.LifoQueue`, and `queue.LifoQueue` under `sync`.
+
+    Example:
+        >>> queue = LifoQueue()
+        >>> queue.put_nowait("first"), queue.put_nowait("last")
+        (None, None)
+        >>> queue.get_nowait()
+        'last'
+    """
+
+    __slots__ = ()
+
+    def _empty(self) -> None:
+        items: list[T] = []
+        self._items = items
+        self._push = items.append
+        self._pop = items.pop
+
+
+class _Entry:
+    """An item in a heap. Equal ones go in the order in which they were put."""
+
+    __slots__ = ("item", "key", "number")
+
+    def __init__(self, key: Any, number: int, item: Any) -> None:
+        self.key = key
+        self.number = number
+        self.item = item
+
+    def __lt__(self, other: "_Entry") -> bool:
+        mine, theirs = self.key, other.key
+        try:
+            if mine < theirs:
+                return True
+            if theirs < mine:
+                return False
+        except Exception:
+            # `(priority, payload)` with the same priority, and payloads without an order.
+            if not (type(mine) is type(theirs) is tuple and mine and theirs):
+                raise
+            if mine[0] != theirs[0]:
+                raise
+        return self.number < other.number
+
+
+class PriorityQueue(Queue[T]):
+    """A `Queue` that gives the lowest item first; equal ones in the order in which they were put.
+
+    Equals `asyncio.PriorityQueue`, and `queue.PriorityQueue` under `sync`. Items are often tuples
+    `(priority, payload)`: where priorities are equal and payloads cannot be compared, those count
+    as equal.
+
+    Args:
+        maxsize: items that may be in the queue; <= 0: no bound.
+        key: gives what is compared, as with `sorted`; None: the items themselves. It is called
+            under the queue's mutex, so it must be short and may not use the queue.
+
+    Example:
+        >>> queue = PriorityQueue(key=len)
+        >>> for word in ("long", "word", "a"):
+        ...     queue.put_nowait(word)
+        >>> [queue.get_nowait() for _ in range(3)]
+        ['a', 'long', 'word']
+    """
+
+    __slots__ = ("_key",)
+
+    def __init__(self, maxsize: int = 0, *, key: Callable[[T], Any] | None = None) -> None:
+        self._key = key
+        super().__init__(maxsize)
+
+    def _empty(self) -> None:
+        heap = _Heap(self._key)
+        self._items = heap
+        self._push = heap.push
+        self._pop = heap.pop
+
+
+class _Heap:
+    """Items, lowest first."""
+
+    __slots__ = ("_entries", "_key", "_number")
+
+    def __init__(self, key: Callable[[Any], Any] | None) -> None:
+        self._entries: list[_Entry] = []
+        self._key = key
+        self._number = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def push(self, item: Any) -> None:
+        """Add an item; if it cannot be compared, it raises and changes nothing."""
+        key = item if self._key is None else self._key(item)
+        self._number += 1
+        entry = _Entry(key, self._number, item)
+        heap = self._entries
+        # All comparisons first: `heapq.heappush` would leave the item in the heap.
+        path = [len(heap)]
+        while path[-1] and entry < heap[(path[-1] - 1) >> 1]:
+            path.append((path[-1] - 1) >> 1)
+        heap.append(entry)
+        for below, above in pairwise(path):
+            heap[below] = heap[above]
+        heap[path[-1]] = entry
+
+    def pop(self) -> Any:
+        """Take the lowest."""
+        best = self._entries[0]
+        try:
+            heapq.heappop(self._entries)
+        except Exception:
+            # Two others cannot be compared, so no order of them is wrong. `best` is out.
+            pass
+        return best.item
