@@ -53,7 +53,7 @@ def main(sock: int, life: int, journal: int, blackbox: int) -> None:
 
         memory = mmap.mmap(journal, 0)
         os.close(journal)
-    worker = Worker(cord, setup["executor"], memory)
+    worker = Worker(cord, setup["executor"], memory, setup["levels"])
     if (initializer := setup["initializer"]) is not None:
         try:
             fn, args = load(initializer)

@@ -1,14 +1,19 @@
 """The worker's end of its socket.
 
 Frames are sent whole, one after the other, whatever thread sends them. Who must not wait, such as
-a log handler, offers a frame instead: it goes if the socket takes it now. What frames mean is the
-business of those who send and read them.
+a log handler, offers a frame instead: it goes if the socket takes it now. Arenas go and come with
+frames, and are given back here. What frames mean otherwise is the business of those who send and
+read them.
 """
 
 import sys
 from _thread import allocate_lock
 
 from aioconc._wire import _frames as wire
+from aioconc._wire._arenas import Arenas
+from aioconc._wire._body import Leased, dump, ready
+from aioconc._wire._descriptors import ancillary, receive
+from aioconc._wire._loans import Loans, numbers_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +27,9 @@ _READ = 16_384
 # kernel of each.
 _SMALL = 16_384
 
+# Pieces that are given to the kernel at once; it takes 1,024 at most.
+_MOST_PIECES = 64
+
 _DONT_WAIT = 0x40 if sys.platform.startswith("linux") else 0x80
 
 
@@ -32,7 +40,10 @@ class Cord:
 
     def __init__(self, sock: "socket.socket") -> None:
         self._sock = sock
-        self._decoder = wire.Decoder()
+        # What this process has from its parent, and what its parent has from it.
+        self._loans = Loans()
+        self._arenas = Arenas()
+        self._decoder = wire.Decoder(self._loans)
         self._frames: list[Any] = []
         self._lock = allocate_lock()
         self._tail = b""
@@ -41,23 +52,44 @@ class Cord:
         """The socket's descriptor, for a loop that waits for frames."""
         return self._sock.fileno()
 
+    def dump(self, value: object) -> "list[bytes | memoryview]":
+        """The pieces of a body for `send`, with large buffers in an arena.
+
+        Raises:
+            Exception: `value` cannot be pickled.
+        """
+        return dump(ready(value), self._arenas)
+
     def send(self, kind: int, number: int, *pieces: "bytes | memoryview") -> None:
         """Send one frame, whole."""
-        frame = wire.encode(kind, number, *pieces)
+        frame: list[bytes | memoryview] = []
+        if self._loans:
+            frame = wire.encode(wire.RELEASE, 0, self._loans.take_returned())
+        for each in pieces:
+            if type(each) is Leased:
+                lease = each.lease
+                frame += wire.encode(kind, number, *pieces, lease=lease.number)
+                self.send_all(frame, lease.arena.fd)
+                return
+        frame += wire.encode(kind, number, *pieces)
         if sum(map(len, pieces)) < _SMALL:
             frame = [b"".join(frame)]
         self.send_all(frame)
 
-    def send_all(self, pieces: "list[bytes | memoryview]") -> None:
-        """Send what is encoded already."""
+    def send_all(self, pieces: "list[bytes | memoryview]", descriptor: int = -1) -> None:
+        """Send what is encoded already, with a descriptor if there is one."""
         with self._lock:
             if self._tail:
                 self._sock.sendall(self._tail)
                 self._tail = b""
-            if len(pieces) == 1:
+            if descriptor >= 0:
+                # It goes with the first byte, and that is sent here.
+                sent = self._sock.sendmsg(pieces[:_MOST_PIECES], ancillary(descriptor))
+            elif len(pieces) == 1:
                 self._sock.sendall(pieces[0])
                 return
-            sent = self._sock.sendmsg(pieces)
+            else:
+                sent = self._sock.sendmsg(pieces[:_MOST_PIECES])
             if sent < sum(map(len, pieces)):
                 for piece in pieces:
                     if sent < len(piece):
@@ -88,6 +120,14 @@ class Cord:
             self._read(0)
         return self._frames.pop(0)
 
+    def wait(self) -> "list[Any]":
+        """All frames that have arrived, once there is one: the socket does not tell of those that
+        were read and are kept here."""
+        while not self._frames:
+            self._read(0)
+        frames, self._frames = self._frames, []
+        return frames
+
     def poll(self) -> "list[Any]":
         """The frames that have arrived, without waiting for any."""
         try:
@@ -98,7 +138,13 @@ class Cord:
         return frames
 
     def _read(self, flags: int) -> None:
-        data = self._sock.recv(max(_READ, self._decoder.missing), flags)
+        if self._loans:
+            self.send_all([b"".join(wire.encode(wire.RELEASE, 0, self._loans.take_returned()))])
+        data, arrived = receive(self._sock, max(_READ, self._decoder.missing), flags)
         if not data:
             raise EOFError
-        self._frames += self._decoder.feed(data)
+        for frame in self._decoder.feed(data, arrived):
+            if frame[0] == wire.RELEASE:
+                self._arenas.give_back(numbers_of(frame[2]))
+            else:
+                self._frames.append(frame)

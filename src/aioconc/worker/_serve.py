@@ -12,6 +12,7 @@ from _pickle import dumps
 from aioconc._wire import _call as layout, _frames as wire
 from aioconc._wire._body import dump, load
 from aioconc.worker._cord import Cord
+from aioconc.worker._logs import Logs
 from aioconc.worker._place import place
 from aioconc.worker._served import Served
 
@@ -26,10 +27,16 @@ if TYPE_CHECKING:
 class Worker:
     """A worker process."""
 
-    def __init__(self, cord: Cord, executor: str, journal: "mmap.mmap | None") -> None:
+    def __init__(
+        self, cord: Cord, executor: str, journal: "mmap.mmap | None", levels: "Any" = None
+    ) -> None:
         self._cord = cord
         self._executor = executor
         self._journal = journal
+        # Of the running call.
+        self._label = ""
+        # None: log records stay here.
+        self._logs = None if levels is None else Logs(cord, levels, lambda: self._label)
         # Number of a function that is found by its name -> the function and its label.
         self._known: dict[int, tuple[Callable[..., Any], str]] = {}
 
@@ -39,10 +46,15 @@ class Worker:
             kind, number, payload, _ = self._cord.next()
             if kind == wire.CALL:
                 self._call(number, payload)
+            elif kind == wire.LEVELS:
+                if self._logs is not None:
+                    self._logs.take_levels(load(payload))
             elif kind == wire.BYE:
                 return
 
     def _call(self, number: int, payload: "memoryview | bytes") -> None:
+        if self._journal is not None:
+            layout.STARTED.pack_into(self._journal, layout.JOURNAL_SIZE, number)
         view = memoryview(payload)
         flags, attempt, fn_number, length, credit = layout.CALL_HEAD.unpack_from(view)
         start = layout.CALL_HEAD.size
@@ -51,6 +63,7 @@ class Worker:
         variables: Any = ()
         try:
             if length:
+                self._known.pop(fn_number, None)  # the number may have stood for another one
                 made = load(record)
                 if flags & layout.WHOLE:
                     fn, label = None, made
@@ -58,7 +71,7 @@ class Worker:
                     fn, label = self._known[fn_number] = made
             else:
                 fn, label = self._known[fn_number]
-            arguments = load(body)
+            arguments = load(body, writable=bool(flags & layout.WRITABLE))
             if flags & layout.CONTEXT:
                 named, arguments = arguments
                 variables = [(_variable(*name), value) for name, value in named]
@@ -67,11 +80,13 @@ class Worker:
             return
         finally:
             del view, record, body, payload
+        arguments = [*arguments]
         if flags & layout.WHOLE:
-            fn, *arguments = arguments
+            fn = arguments.pop(0)
         reports = bool(flags & layout.REPORTS)
         served = Served(self._cord, number, self._executor, label, attempt, reports, credit)
         place.link = served
+        self._label = label
         try:
             # In a context of its own, so that what it sets does not reach the next call.
             if flags & layout.MANY:
@@ -80,13 +95,17 @@ class Worker:
             elif flags & layout.STREAM:
                 copy_context().run(self._run_stream, served, variables, fn, *arguments)
             else:
-                copy_context().run(self._run, served, variables, fn, *arguments)
+                # `_run` empties the list, so that nothing holds the arguments longer than it.
+                copy_context().run(self._run, served, variables, fn, arguments)
         finally:
             place.link = None
+            self._label = ""
 
     # -- kinds of call ------------------------------------------------------------------------
 
-    def _run(self, served: Served, variables: "Any", fn: "Any", args: "Any", kwargs: "Any") -> None:
+    def _run(self, served: Served, variables: "Any", fn: "Any", arguments: "list[Any]") -> None:
+        args, kwargs = arguments
+        arguments.clear()
         for variable, content in variables:
             variable.set(content)
         try:
@@ -100,11 +119,11 @@ class Worker:
             return
         del args, kwargs
         try:
-            pieces = dump(value)
+            pieces = self._cord.dump(value)
         except BaseException as error:
             self._fail(served.number, *_not_picklable(served.label, value, error))
             return
-        self._cord.send(wire.RESULT, served.number, *pieces)
+        self._end(wire.RESULT, served.number, *pieces)
 
     def _run_stream(
         self, served: Served, variables: "Any", fn: "Any", args: "Any", kwargs: "Any"
@@ -125,7 +144,7 @@ class Worker:
             if not (served.cancelled and isinstance(error, Cancelled)):
                 self._fail(served.number, error, error)
                 return
-        self._cord.send(wire.RESULT, served.number, *dump(None))
+        self._end(wire.RESULT, served.number, *dump(None))
 
     def _run_many(self, served: Served, variables: "Any", fn: "Any", items: "list[Any]") -> None:
         for variable, content in variables:
@@ -134,10 +153,16 @@ class Worker:
 
         run_many(served, fn, items, self._journal, self._cord.send)
 
+    def _end(self, kind: int, number: int, *pieces: "bytes | memoryview") -> None:
+        """Send the outcome of a call, after all that it has logged."""
+        if self._logs is not None:
+            self._logs.flush()
+        self._cord.send(kind, number, *pieces)
+
     # -- failures -----------------------------------------------------------------------------
 
     def _fail(self, number: int, error: BaseException, origin: BaseException) -> None:
-        self._cord.send(wire.ERROR, number, _reply(error, origin))
+        self._end(wire.ERROR, number, _reply(error, origin))
 
     def _fail_args(self, number: int, label: str, origin: BaseException) -> None:
         from aioconc.errors import SerializationError

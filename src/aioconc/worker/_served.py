@@ -8,7 +8,7 @@ longer wanted, or what a function gave that was called in the loop.
 from _pickle import loads
 
 from aioconc._wire import _call as layout, _frames as wire
-from aioconc._wire._body import dump, load
+from aioconc._wire._body import load
 from aioconc.worker._cord import Cord
 
 TYPE_CHECKING = False
@@ -76,18 +76,18 @@ class Served:
         """As `aioconc.worker.report`."""
         if not self._reports or self.cancelled:
             return
-        pieces = dump(value)
+        pieces = self.cord.dump(value)
         while not self._may_report and not self.cancelled:
-            self.take_in([self.cord.next()])
+            self.take_in(self.cord.wait())
         self._may_report -= 1
         self.cord.send(wire.REPORT, self.number, *pieces)
 
     def call_in_loop(self, fn: "Callable[..., Any]", args: "Any", kwargs: "Any") -> "Any":
         """As `aioconc.worker.call_in_loop`."""
         self.check_cancelled()
-        self.cord.send(wire.ASK, self.number, *dump((fn, args, kwargs)))
+        self.cord.send(wire.ASK, self.number, *self.cord.dump((fn, args, kwargs)))
         while self._answer is None:
-            self.take_in([self.cord.next()])
+            self.take_in(self.cord.wait())
         answer, self._answer = self._answer, None
         good, value = load(answer)
         if good:
@@ -106,7 +106,7 @@ class Served:
         try:
             while True:
                 while not self.may_send and not self.cancelled:
-                    self.take_in([self.cord.next()])
+                    self.take_in(self.cord.wait())
                 if not self.cancelled:
                     self.take_in(self.cord.poll())
                 if self.cancelled:
@@ -128,7 +128,7 @@ class Served:
             SerializationError: it cannot be pickled.
         """
         try:
-            pieces = dump(item)
+            pieces = self.cord.dump(item)
         except Exception as error:
             from aioconc.errors import SerializationError
 

@@ -5,8 +5,8 @@ Such a function is sent to each worker once and called by its number from then o
 what they carry may change in between.
 """
 
-import itertools
 import sys
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from types import BuiltinFunctionType, FunctionType
@@ -21,8 +21,10 @@ _MOST: Final = 256
 class Functions:
     """The functions of one pool."""
 
+    # Rule: a number stands for one function at a time, and is used again; whether a worker has
+    #       what it stands for now is told by the record it was sent, not by the number.
     def __init__(self) -> None:
-        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
         # (function, label) -> its number and record. Holds the function, so that no other can
         # come to have its identity.
         self._known: OrderedDict[tuple[int, str], tuple[Any, int, bytes]] = OrderedDict()
@@ -35,9 +37,14 @@ class Functions:
             if not _is_found_by_name(fn):
                 return None
             record = b"".join(dump((fn, label)))
-            found = self._known[key] = (fn, next(self._numbers), record)
-            while len(self._known) > _MOST:
-                self._known.popitem(last=False)
+            with self._lock:
+                if key in self._known:  # another thread was faster
+                    _, number, record = self._known[key]
+                elif len(self._known) < _MOST:
+                    number = len(self._known) + 1
+                else:
+                    _, (_, number, _) = self._known.popitem(last=False)
+                found = self._known[key] = (fn, number, record)
         return found[1], found[2]
 
 

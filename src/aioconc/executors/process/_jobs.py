@@ -10,11 +10,23 @@ from _pickle import loads
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from aioconc._bridge._errand import run_errand
 from aioconc._bridge._loop_calls import LoopCalls
 from aioconc._bridge._mailbox import Mailbox
 from aioconc._bridge._service import service
 from aioconc._wire import _call as layout, _frames as wire
-from aioconc._wire._body import dump, load
+from aioconc._wire._body import (
+    RAW,
+    Parts,
+    dump,
+    is_slow,
+    load,
+    loan_of,
+    put_together,
+    ready,
+    take_apart,
+)
+from aioconc._wire._loans import scarce
 from aioconc.errors import SerializationError
 from aioconc.executors._base import CallOptions, name_of
 from aioconc.executors._call import Call
@@ -24,12 +36,18 @@ from aioconc.executors.process._functions import Functions
 from aioconc.worker._entry import failed
 
 if TYPE_CHECKING:
+    import mmap
+
     from aioconc.executors.process._pool import ProcessPool
     from aioconc.executors.process._worker import WorkerProcess
 
-# A result of this many bytes and more is unpickled in the service's thread: a megabyte takes about
-# a millisecond, which is what a loop may be held for.
-LARGE: Final = 1_000_000
+# More arguments than a call has.
+_MANY: Final = 64
+
+
+def takes_long(payload: "memoryview | bytes") -> bool:
+    """Whether unpickling this body would hold up a loop."""
+    return is_slow(payload) or (loan_of(payload) is not None and scarce())
 
 
 class ProcessJob:
@@ -49,8 +67,14 @@ class ProcessJob:
     fn_number: int
     record: bytes
     body: "list[bytes | memoryview]"
+    # The body, if it has large buffers; `body` is then empty.
+    large: "Parts | None"
+    # Arrays arrive writable, on both sides.
+    writable: bool = False
     # The worker that has the call, while it has it.
     worker: "WorkerProcess | None"
+    # How many workers it was sent to: more than one, if they died before they had begun.
+    sent: int = 0
     # Whether it ended with a value.
     good: bool
     # A large outcome that is still pickled.
@@ -70,7 +94,10 @@ class ProcessJob:
         self.worker = None
         self.good = False
         self.unread = None
+        if self.writable:
+            flags |= layout.WRITABLE
         fn, args, kwargs = self.fn, self.args, self.kwargs
+        args, kwargs = _ready(args), _ready_keywords(kwargs)
         try:
             found = functions.find(fn, self.label)
             content: Any
@@ -86,7 +113,9 @@ class ProcessJob:
                 flags |= layout.CONTEXT
                 content = (variables, content)
             self.flags = flags
-            self.body = dump(content)
+            parts = take_apart(content)
+            self.large = None if parts.is_small else parts
+            self.body = put_together(parts, None) if parts.is_small else []
         except Exception as error:
             also = " or the context variables that go with them" if variables else ""
             raise SerializationError(
@@ -98,13 +127,13 @@ class ProcessJob:
         del self.fn, self.args, self.kwargs
 
     def pieces(self, worker: "WorkerProcess") -> "list[bytes | memoryview]":
-        """The payload of the call for this worker."""
+        """The payload of the call for this worker, up to what is `large`."""
         record = self.record
         if self.fn_number:
-            if self.fn_number in worker.known:
+            if worker.known.get(self.fn_number) is record:
                 record = b""
             else:
-                worker.known.add(self.fn_number)
+                worker.known[self.fn_number] = record
         head = layout.CALL_HEAD.pack(
             self.flags, self.attempt, self.fn_number, len(record), self.credit
         )
@@ -115,7 +144,7 @@ class ProcessJob:
     def take_reply(self, good: bool, payload: "memoryview | bytes") -> None:
         """The call has ended; unpickled now, or later if it is large."""
         self.good = good
-        if len(payload) >= LARGE:
+        if takes_long(payload):
             self.unread = payload
         else:
             self._unpack(payload)
@@ -125,7 +154,7 @@ class ProcessJob:
         if self.unread is None:
             self.hand_over()
         else:
-            service().call(self._unpack_elsewhere)
+            run_errand(self._unpack_elsewhere)
 
     def _unpack_elsewhere(self) -> None:
         payload, self.unread = self.unread, None
@@ -142,7 +171,7 @@ class ProcessJob:
 
     def read(self, payload: "memoryview | bytes") -> Any:
         """The value of a body that came from the worker."""
-        return load(payload)
+        return load(payload, writable=self.writable)
 
     def hand_over(self) -> None:
         """The outcome is here."""
@@ -150,6 +179,9 @@ class ProcessJob:
 
     def take_frame(self, kind: int, payload: "memoryview | bytes") -> None:
         """Something that the running call sends."""
+
+    def take_journal(self, journal: "mmap.mmap | None") -> None:
+        """Its worker has died: read what it left behind, if it may have left anything."""
 
     def begin_clock(self) -> None:
         """A worker has it: a time limit counts from now."""
@@ -234,8 +266,7 @@ class ProcessCall(Call, ProcessJob):
             return
         if error is None:
             try:
-                self.worker.tell(wire.ANSWER, *dump((True, value)))
-                return
+                parts = take_apart(ready((True, value)))
             except Exception as problem:
                 error = SerializationError(
                     f"what {self.label} called in the loop gave a {type(value).__qualname__}, "
@@ -243,6 +274,12 @@ class ProcessCall(Call, ProcessJob):
                     where="result",
                     side="parent",
                 )
+            else:
+                if parts.is_small:
+                    self.worker.tell(wire.ANSWER, *put_together(parts, None))
+                else:
+                    self.worker.tell_large(wire.ANSWER, parts)
+                return
         self.worker.tell(wire.ANSWER, *dump((False, failed(error, error)[1])))
 
 
@@ -258,3 +295,20 @@ class ProcessFutureJob(FutureJob, ProcessJob):
 
     def hand_over(self) -> None:
         self.post()
+
+
+def _ready(args: Any) -> Any:
+    """The arguments, or the items of a map, so that their bytes are not copied into the pickle."""
+    for each in args:
+        if type(each) in RAW:
+            return type(args)(map(ready, args))
+        if len(args) > _MANY:
+            break  # items of a map, which are nearly always of one kind
+    return args
+
+
+def _ready_keywords(kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+    for each in kwargs.values():
+        if type(each) in RAW:
+            return {name: ready(value) for name, value in kwargs.items()}
+    return kwargs

@@ -9,9 +9,11 @@ import contextlib
 import itertools
 import mmap
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,8 @@ from pathlib import Path
 import aioconc._wire as wire_package
 from aioconc._wire import _frames as wire
 from aioconc._wire._body import dump
-from aioconc._wire._call import JOURNAL_SIZE
+from aioconc._wire._call import JOURNAL_SIZE, STARTED
+from aioconc.executors.process._log_relay import levels
 
 _ROOT = str(Path(wire_package.__file__).parent.parent.parent)
 
@@ -62,14 +65,69 @@ class Recipe:
     forward_logs: bool = True
 
 
+class Process:
+    """A child process: its id, a descriptor of it where the system has them, and its end."""
+
+    # Rule: a signal is sent, and the process waited for, under `_lock`: its id may mean another
+    #       process as soon as it was waited for.
+    def __init__(self, popen: "subprocess.Popen[bytes]") -> None:
+        self._popen = popen
+        self._lock = threading.Lock()
+        self._over = False
+        self.pid = popen.pid
+        # None while it runs, and if somebody else waited for it.
+        self.exitcode: int | None = None
+        # Readable once it has ended; -1 on an old kernel, or in a sandbox.
+        self.pidfd = -1
+        if hasattr(os, "pidfd_open"):
+            with contextlib.suppress(OSError):
+                self.pidfd = os.pidfd_open(self.pid)
+
+    def has_ended(self) -> bool:
+        """Look, without waiting; one that has ended leaves no zombie."""
+        with self._lock:
+            if self._over:
+                return True
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:
+                pass  # the program waits for children that are not its own, or ignores SIGCHLD
+            else:
+                if not pid:
+                    return False
+                self.exitcode = os.waitstatus_to_exitcode(status)
+            self._over = True
+            self._popen.returncode = self.exitcode or 0  # else it would complain when it is deleted
+            return True
+
+    def kill(self) -> None:
+        """Send SIGKILL, if it has not ended. Any thread may call it."""
+        with self._lock:
+            if self._over:
+                return
+            with contextlib.suppress(ProcessLookupError):
+                if self.pidfd >= 0:
+                    signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+                else:
+                    os.kill(self.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Close the descriptor; once it has ended."""
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+
+
 @dataclass
 class Launched:
     """A worker process that was just started, and this side of what connects it."""
 
-    process: "subprocess.Popen[bytes]"
+    process: Process
     sock: socket.socket
     journal: mmap.mmap | None
     blackbox: int
+    # What is to be sent first.
+    setup: "list[bytes | memoryview]"
 
 
 def launch(recipe: Recipe) -> Launched:
@@ -81,16 +139,28 @@ def launch(recipe: Recipe) -> Launched:
     ours, theirs = socket.socketpair()
     opened: list[int] = []
     journal = None
+    shared = blackbox = -1
     try:
-        shared = blackbox = -1
         if hasattr(os, "memfd_create"):
             shared = os.memfd_create("aioconc journal")
             opened.append(shared)
-            os.ftruncate(shared, JOURNAL_SIZE)
-            journal = mmap.mmap(shared, JOURNAL_SIZE)
+            os.ftruncate(shared, JOURNAL_SIZE + STARTED.size)
+            journal = mmap.mmap(shared, JOURNAL_SIZE + STARTED.size)
             blackbox = os.memfd_create("aioconc blackbox")
         life = life_pipe()
         passed = [theirs.fileno(), life, shared, blackbox]
+        setup = {
+            "path": [each or str(Path.cwd()) for each in sys.path],
+            "prefixes": (sys.prefix, sys.exec_prefix),
+            "argv": sys.argv,
+            "executor": recipe.executor,
+            "initializer": recipe.initializer,
+            "levels": levels() if recipe.forward_logs else None,
+        }
+        # Sent by a loop: a worker that dies at once reads nothing, and nobody may wait for it.
+        first = wire.encode(wire.READY, 0, *dump(setup))
+        ours.setblocking(False)
+        # Last, since a process that was started must not be forgotten.
         process = subprocess.Popen(
             [
                 sys.executable,
@@ -102,17 +172,10 @@ def launch(recipe: Recipe) -> Launched:
             pass_fds=[fd for fd in passed if fd >= 0],
             env=_environment(recipe),
         )
-        setup = {
-            "path": [each or str(Path.cwd()) for each in sys.path],
-            "prefixes": (sys.prefix, sys.exec_prefix),
-            "argv": sys.argv,
-            "executor": recipe.executor,
-            "initializer": recipe.initializer,
-        }
-        ours.sendall(b"".join(wire.encode(wire.READY, 0, *dump(setup))))
-        ours.setblocking(False)
     except BaseException:
         ours.close()
+        if blackbox >= 0:
+            os.close(blackbox)
         if journal is not None:
             journal.close()
         raise
@@ -120,7 +183,7 @@ def launch(recipe: Recipe) -> Launched:
         theirs.close()
         for fd in opened:
             os.close(fd)
-    return Launched(process, ours, journal, blackbox)
+    return Launched(Process(process), ours, journal, blackbox, first)
 
 
 def _flags() -> list[str]:

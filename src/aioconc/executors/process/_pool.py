@@ -1,28 +1,32 @@
 """The worker processes of one executor: who is idle, who is started, who gets which call.
 
-A call is sent in the thread of its own loop, to a worker that is attached there. One that is idle
-at another loop is handed over; one that nobody has is started by the service. What a call is and
-how it travels is left to the jobs and the workers.
+A call is sent in the thread of its own loop, to a worker that is attached there or is taken from
+another loop. The service starts workers, has them until they are ready, and sees them die. What a
+call is and how it travels is left to the jobs and the workers.
 """
 
 import asyncio
 import atexit
 import logging
 import os
+import signal
 import time
 import weakref
 from collections import OrderedDict
+from functools import partial
 from typing import Any
 
 from aioconc._bridge._service import service
 from aioconc._internal import _hooks
+from aioconc._wire._arenas import Arenas
 from aioconc.errors import ExecutorClosed, WorkerCrashed
 from aioconc.executors._base import CallOptions
 from aioconc.executors._call import Job
 from aioconc.executors._pool import Pool
 from aioconc.executors.process._functions import Functions
 from aioconc.executors.process._jobs import ProcessCall
-from aioconc.executors.process._launch import Launched, Recipe, launch
+from aioconc.executors.process._launch import Recipe, launch, shared_memory_descriptors
+from aioconc.executors.process._memory import OutOfMemory
 from aioconc.executors.process._worker import WorkerProcess
 
 _log = logging.getLogger("aioconc.executors")
@@ -33,6 +37,20 @@ MOST_FAILED_STARTS = 3
 
 # Seconds that a worker may take to end by itself once it is let go.
 _LAST_STEPS = 2.0
+
+# Seconds that a worker may live on after its socket has ended: nearly always it is just dying.
+_SILENT = 0.5
+
+# Workers that a call is sent to if they die before they have begun with it: one may die while it is
+# idle, and more are no coincidence.
+_MOST_SENT = 3
+
+# Seconds between two looks at a dying process, where the system does not tell of its end.
+_LOOK = 0.002
+
+# Seconds between two looks for calls whose loop was closed. Nobody waits for those; what waits is
+# their slot.
+_PATROL = 0.5
 
 
 class ProcessPool(Pool):
@@ -49,10 +67,13 @@ class ProcessPool(Pool):
         memory_limit: bytes of memory beyond which a worker is replaced after its call.
     """
 
-    # Rule 4: a worker is in `idle`, or has a job, or is in the hands of one thread that moves it.
+    # Rule 4: a worker is starting, or in `idle`, or offered to a job, or has a job, or is being let
+    #         go, or is in the hands of one thread that moves it on.
     # Rule 5: `need` holds jobs that are in `running` and have no worker yet; each worker that
-    #         becomes free is offered to the first of them.
+    #         becomes free goes to the first of them. So nothing is idle while somebody needs it.
     # Rule 6: `starting` counts workers asked of the service that are not in `workers` yet.
+    # Rule 7: a dead worker is never in `idle`: the service marks it with the lock, and whoever
+    #         parks one, or has just given it a job, looks at the mark.
     replaces_abandoned = False
 
     def __init__(
@@ -69,7 +90,9 @@ class ProcessPool(Pool):
     ) -> None:
         super().__init__(kind, name or f"aioconc-processes-{id(self):x}", max_workers)
         self.recipe = recipe
+        self.made_at = time.monotonic()
         self.functions = Functions()
+        self.arenas = Arenas()
         self.spares = spares
         self.idle_timeout = idle_timeout
         self.max_tasks = max_tasks
@@ -79,10 +102,21 @@ class ProcessPool(Pool):
         self.need: OrderedDict[Any, None] = OrderedDict()
         self.starting = 0
         self._failed_starts = 0
-        self._sweeping = False
+        # Whether the service looks after this pool from time to time.
+        self._patrolled = False
+        # Closed with cancel=True: what has not begun does not begin.
+        self._cancelling = False
+        self._memory = OutOfMemory()
 
     def count_workers(self) -> int:
         return len(self.workers)
+
+    def standing(self) -> tuple[set[int], set[int]]:
+        """Process ids and descriptors that idle workers hold by design; for leak checks."""
+        with self.lock:
+            workers = list(self.workers)
+        fds = {fd for worker in workers for fd in worker.descriptors() if fd >= 0}
+        return {worker.pid for worker in workers}, fds | shared_memory_descriptors()
 
     # -- a job looks for a worker ---------------------------------------------------------------
 
@@ -94,36 +128,57 @@ class ProcessPool(Pool):
 
     def _begin(self, job: Any) -> None:
         """In the job's loop: give it a worker, or have it wait for one."""
-        loop = job.loop
+        if not self._patrolled:
+            self._patrolled = True
+            service().call(self._patrol_later)
         with self.lock:
-            worker = self._take_idle(loop)
+            worker = self._take_idle(job.loop)
             if worker is None:
                 self.need[job] = None
         if worker is None:
             self._provide()
-            return
-        if worker.loop is not loop:
-            worker.attach(loop, job.mailbox)
-        self._run(worker, job)
+        else:
+            self._give(worker, job)
 
     def _take_idle(self, loop: asyncio.AbstractEventLoop) -> WorkerProcess | None:
-        """With the lock: an idle worker that is attached to `loop` or can be."""
+        """With the lock: the idle worker that suits this loop best."""
         idle = self.idle
         for at in range(len(idle) - 1, -1, -1):
-            worker = idle[at]
-            if worker.loop is loop or worker.loop is None:
-                del idle[at]
-                return worker
-            if worker.loop.is_closed():
-                del idle[at]
-                worker.detach()
-                return worker
-        return None
+            if idle[at].loop is loop:
+                return idle.pop(at)
+        return idle.pop() if idle else None
+
+    def _give(self, worker: WorkerProcess, job: Any) -> None:
+        """In the job's loop: have a worker that is in our hands run it."""
+        if worker.loop is not job.loop:
+            try:
+                worker.attach(job.loop, job.mailbox)
+            except Exception as error:
+                self._cannot_attach(worker, job, error)
+                return
+        self._run(worker, job)
+
+    def _cannot_attach(self, worker: WorkerProcess, job: Any, error: Exception) -> None:
+        worker.kill()
+        if job.claim():
+            refusal = WorkerCrashed(f"no worker can be watched by {job.loop!r}: {error}")
+            refusal.__cause__ = error
+            follower = self.finish(job, False)
+            job.refuse(refusal)
+        else:
+            follower = self.finish(job, None)
+        self._free(worker, follower)
+        self.check_over()
 
     def _run(self, worker: WorkerProcess, job: Any) -> None:
-        if job.start():
+        """In the loop of both."""
+        if self._cancelling and job.claim():
+            job.refuse(self._closed_before(job))
+        elif job.start():
             worker.run(job)
-            if self.spares:
+            if worker.dead:
+                self._bury(worker)
+            elif self.spares:
                 self._replenish()
             return
         # Withdrawn in the meantime.
@@ -131,52 +186,55 @@ class ProcessPool(Pool):
         self._free(worker, follower)
         self.check_over()
 
+    def _closed_before(self, job: Job) -> ExecutorClosed:
+        return ExecutorClosed(
+            f"{self.kind} {self.name!r} was closed with cancel=True before {job.label} started"
+        )
+
     def _provide(self) -> None:
-        """Somebody needs a worker: have one handed over from another loop, or started."""
+        """Have a worker started, if somebody needs one that is not on its way."""
         with self.lock:
-            if not self.need:
-                return
-            if self.idle:
-                worker = self.idle.pop(0)
-            elif self._alive() < self.max_workers + self.spares:
-                self.starting += 1
-                worker = None
-            else:
-                return  # one is being freed, or is dying; both look at `need`
-        if worker is None:
-            service().call(self._start)
-        else:
-            self._hand_over(worker)
-
-    def _hand_over(self, worker: WorkerProcess) -> None:
-        """Detach a worker that is in our hands from its loop, and offer it."""
-        loop, mailbox = worker.loop, worker.mailbox
-
-        def let_go() -> None:
-            worker.detach()
-            self._offer(worker)
-
-        if loop is None or mailbox is None or loop is asyncio._get_running_loop():
-            let_go()
-        elif not mailbox.post(loop, let_go):
-            let_go()  # the loop is closed
+            coming = self.starting + sum(
+                not (each.ready or each.killed or each.dead) for each in self.workers
+            )
+            if len(self.need) <= coming or self._alive() >= self.max_workers + self.spares:
+                return  # one comes, or is being freed, or is dying; all look at `need`
+            self.starting += 1
+        service().call(self._start)
 
     def _offer(self, worker: WorkerProcess) -> None:
-        """A worker that is attached to no loop: to who waits longest, or to the idle ones."""
-        with self.lock:
-            job = self.need.popitem(last=False)[0] if self.need else None
+        """A worker that is in our hands: to who waits longest, or to the idle ones."""
+        while True:
+            with self.lock:
+                usable = not (worker.dead or worker.killed or worker.retiring)
+                job = self.need.popitem(last=False)[0] if usable and self.need else None
+                if job is not None:
+                    worker.offered = job
+                elif usable:
+                    self._park(worker)
+            if not usable:
+                self._discard(worker)
+                return
             if job is None:
-                self._park(worker)
-        if job is None:
-            self.check_over()
-        elif not job.mailbox.post(job.loop, lambda: self._accept(worker, job)):
+                self.check_over()
+                return
+            if job.mailbox.post(job.loop, partial(self._accept, worker, job)):
+                return
+            worker.offered = None
             self._drop(job)
-            self._offer(worker)
 
     def _accept(self, worker: WorkerProcess, job: Any) -> None:
         """In the job's loop: take the worker that was offered."""
-        worker.attach(job.loop, job.mailbox)
-        self._run(worker, job)
+        worker.offered = None
+        self._give(worker, job)
+
+    def _discard(self, worker: WorkerProcess) -> None:
+        """A worker that is in our hands and gets no further call."""
+        if worker.dead:
+            self._bury(worker)
+        else:  # the service has it in hand when it dies, also if it was killed already
+            self._let_go(worker)
+        self._provide()
 
     def _drop(self, job: Any) -> None:
         """The job's loop is closed: nobody waits for it."""
@@ -216,85 +274,99 @@ class ProcessPool(Pool):
 
     def _free(self, worker: WorkerProcess, follower: Any) -> None:
         """In the worker's loop: it has no call now; `follower` has a slot and no worker."""
-        if worker.retiring:
-            if follower is not None:
-                with self.lock:
+        with self.lock:
+            usable = not (worker.dead or worker.killed or worker.retiring)
+            if not usable:
+                if follower is not None:
                     self.need[follower] = None
-            self._let_go(worker)
-            self._provide()
-            return
-        if follower is None:
-            with self.lock:
-                if self.need:
-                    follower = self.need.popitem(last=False)[0]
-                else:
+            elif follower is None:
+                if not self.need:
                     self._park(worker)
                     return
-        if follower.loop is worker.loop:
+                follower = self.need.popitem(last=False)[0]
+        if not usable:
+            self._discard(worker)
+        elif follower.loop is worker.loop:
             self._run(worker, follower)
         else:
             with self.lock:
                 self.need[follower] = None
                 self.need.move_to_end(follower, last=False)
-            worker.detach()
             self._offer(worker)
 
     def _park(self, worker: WorkerProcess) -> None:
         """With the lock: nobody needs this worker now."""
         worker.idle_since = time.monotonic()
         self.idle.append(worker)
-        if self.idle_timeout is not None and not self._sweeping and not self.closing:
-            self._sweeping = True
-            service().call(self._sweep_later)
 
-    # -- starting -------------------------------------------------------------------------------
+    # -- starting: all of it in the service -----------------------------------------------------
 
     def _start(self) -> None:
-        """In the service: start a worker and offer it."""
+        """Start a worker."""
+        with self.lock:
+            if self.closing and not self.need:
+                self.starting -= 1
+                wanted = False
+            else:
+                wanted = True
+        if not wanted:
+            self.check_over()
+            return
         try:
             launched = launch(self.recipe)
         except BaseException as error:
             with self.lock:
                 self.starting -= 1
-            self._start_failed(f"{type(error).__name__}: {error}", None, None)
+            self._start_failed(f"{type(error).__name__}: {error}", None, None, error)
             return
-        self._take_in(launched)
-
-    def _take_in(self, launched: Launched) -> None:
         worker = WorkerProcess(self, launched)
         with self.lock:
             self.starting -= 1
             self.workers.add(worker)
-        _pools.add(self)
+        pools.add(self)
         if _hooks.listeners:
             _hooks.emit("worker.started", executor=self.name, pid=worker.pid)
-        self._offer(worker)
+        home = service()
+        if worker.process.pidfd >= 0:
+            home.loop.add_reader(worker.process.pidfd, self._see_end, worker)
+        worker.attach(home.loop, home.mailbox)
+        worker.send(launched.setup)
 
     def worker_ready(self, worker: WorkerProcess) -> None:
         """It has loaded what it needs."""
+        self._offer(worker)
 
-    def _start_failed(self, why: str, exitcode: int | None, pid: int | None) -> None:
+    def _start_failed(
+        self,
+        why: str,
+        exitcode: int | None,
+        pid: int | None,
+        cause: BaseException | None = None,
+    ) -> None:
         """A worker died before it was ready: another try, or the news to those who wait."""
         self._failed_starts += 1
         if self._failed_starts < MOST_FAILED_STARTS:
             self._provide()
+            self.check_over()
             return
         self._failed_starts = 0
         with self.lock:
             waiting, self.need = list(self.need), OrderedDict()
         for job in waiting:
-            if job.claim():
+            if not job.claim():
+                follower = self.finish(job, None)
+            else:
                 follower = self.finish(job, False)
-                job.refuse(
-                    WorkerCrashed(
-                        f"no worker could be started for {job.label}; the last of "
-                        f"{MOST_FAILED_STARTS} tries said: {why}",
-                        pid=pid,
-                        exitcode=exitcode,
-                    )
+                error = WorkerCrashed(
+                    f"no worker could be started for {job.label}; the last of "
+                    f"{MOST_FAILED_STARTS} tries said: {why}",
+                    pid=pid,
+                    exitcode=exitcode,
                 )
-                if follower is not None:
-                    self.launch(follower)
+                error.__cause__ = cause
+                job.refuse(error)
+            if follower is not None:
+                self.launch(follower)
         self.check_over()
 
     # -- ending ---------------------------------------------------------------------------------
@@ -330,11 +402,24 @@ class ProcessPool(Pool):
 
     def close(self, *, cancel: bool) -> None:
         with self.lock:
+            self._cancelling |= cancel
             running = [*self.running] if cancel else []
         super().close(cancel=cancel)
+        if cancel:
+            self._drop_needs()
         for job in running:
             if isinstance(job, ProcessCall):
-                job.mailbox.post(job.loop, lambda job=job: self._close_call(job))  # type: ignore[misc]  # mypy cannot infer a lambda's default
+                job.mailbox.post(job.loop, partial(self._close_call, job))
+        self.check_over()
+
+    def _drop_needs(self) -> None:
+        """What waits for a worker shall not begin."""
+        with self.lock:
+            waiting, self.need = list(self.need), OrderedDict()
+        for job in waiting:
+            if job.claim():
+                job.refuse(self._closed_before(job))
+            self.finish(job, None)  # the queue is empty: nobody follows
 
     def _close_call(self, call: ProcessCall) -> None:
         """In the call's loop: the executor is being closed, with cancel=True."""
@@ -346,130 +431,248 @@ class ProcessPool(Pool):
             )
             self.kill(call)
 
-    def worker_gone(self, worker: WorkerProcess, job: Any, exitcode: int, last_words: str) -> None:
-        """Its process has ended; `job` was with it."""
+    # -- a worker dies ----------------------------------------------------------------------------
+
+    def fell_silent(self, worker: WorkerProcess) -> None:
+        """In the worker's loop: its socket has ended."""
+        service().call(self._expect_end_of_silent, worker)
+        self.expect_end(worker)
+
+    def _expect_end_of_silent(self, worker: WorkerProcess) -> None:
+        def insist() -> None:
+            if not worker.dead:
+                worker.process.kill()  # a crash: it has closed what it is reached through
+
+        service().loop.call_later(_SILENT, insist)
+
+    def expect_end(self, worker: WorkerProcess) -> None:
+        """It is to end soon. Any thread may call it."""
+        if worker.process.pidfd < 0 and not worker.dead:
+            service().call(self._look, worker)
+
+    def _look(self, worker: WorkerProcess) -> None:
+        """In the service, where the system does not tell of an end."""
+        if not worker.dead and not self._see_end(worker):
+            service().loop.call_later(_LOOK, self._look, worker)
+
+    def _see_end(self, worker: WorkerProcess) -> bool:
+        """In the service: has it ended? Then see to its burial."""
+        process = worker.process
+        if worker.dead:
+            return True
+        if not process.has_ended():
+            return False
+        if process.pidfd >= 0:
+            service().loop.remove_reader(process.pidfd)
+        with self.lock:
+            worker.dead = True
+            in_hand = worker in self.idle
+            if in_hand:
+                self.idle.remove(worker)
+        if in_hand:
+            self._bury(worker)
+        else:
+            self._have_buried(worker)
+        return True
+
+    def _have_buried(self, worker: WorkerProcess) -> None:
+        """In the service: whoever has the dead worker is to bury it."""
+        loop, mailbox = worker.loop, worker.mailbox
+        if loop is None and worker.job is None:
+            return  # it is in somebody's hands, who will look at `dead`
+        if loop is service().loop:
+            self._bury(worker)
+        elif (
+            loop is None
+            or mailbox is None
+            or not mailbox.post(loop, partial(self._come_for, worker))
+        ):
+            self._bury(worker)  # no thread runs the loop any more
+
+    def _come_for(self, worker: WorkerProcess) -> None:
+        """In the loop that had the worker when it died."""
+        if worker.job is not None and worker.loop is asyncio._get_running_loop():
+            self._bury(worker)
+        # Else it was freed in the meantime, and buried by whoever freed it.
+
+    def _bury(self, worker: WorkerProcess) -> None:
+        """By whoever has it in hand: see what becomes of its job, and forget it."""
+        if not worker.take_grave():
+            return
+        job: Any = worker.read_out()
+        exitcode = worker.process.exitcode
+        begun = job is not None and worker.has_begun(worker.number)
+        if job is not None:
+            job.take_journal(worker.journal)
+        last_words = worker.clear_away()
+        worker.process.close()
         with self.lock:
             self.workers.discard(worker)
-            if worker in self.idle:
-                self.idle.remove(worker)
         if _hooks.listeners:
             _hooks.emit("worker.ended", executor=self.name, pid=worker.pid, exitcode=exitcode)
         if not worker.ready and not worker.killed:
-            self._died_starting(worker, job, exitcode, last_words)
+            told = worker.start_error_text() if worker.start_error is not None else ""
+            why = told or last_words.strip() or how_ended(exitcode)
+            self._start_failed(why, exitcode, worker.pid)
         elif job is not None:
-            self._lost(worker, job, exitcode, last_words)
+            job.worker = None
+            self._lost(worker, job, begun, last_words)
         self._provide()
         self.check_over()
-        if self.closing:
-            self.wind_up()
 
-    def _lost(self, worker: WorkerProcess, job: Any, exitcode: int, last_words: str) -> None:
-        job.worker = None
+    def _lost(self, worker: WorkerProcess, job: Any, begun: bool, last_words: str) -> None:
+        """The job of a dead worker."""
+        closed = job.loop.is_closed()
+        unwanted = closed or getattr(job, "asked", False) or job.abandoned
+        if not begun and not unwanted and not worker.killed and job.sent < _MOST_SENT:
+            self._send_again(job)
+            return
         good: bool | None = None
-        if not worker.killed:
+        if not (worker.killed and (unwanted or job.refusal is not None)):
             good = False
-            how = _how(exitcode)
+            exitcode = worker.process.exitcode
             job.error = WorkerCrashed(
-                f"the worker that ran {job.label} {how} (pid {worker.pid})",
+                f"the worker that ran {job.label} {how_ended(exitcode)} (pid {worker.pid})",
                 pid=worker.pid,
                 exitcode=exitcode,
                 stderr_tail=last_words,
+                oom_suspected=not worker.killed
+                and exitcode == -signal.SIGKILL
+                and self._memory.ran_out(),
             )
         follower = self.finish(job, good)
         if follower is not None:
             self.launch(follower)
-        job.deliver()
+        if not closed:
+            job.deliver()
 
-    def _died_starting(
-        self, worker: WorkerProcess, job: Any, exitcode: int, last_words: str
-    ) -> None:
-        why = last_words.strip() or _how(exitcode)
-        if worker.start_error is not None:
-            why = worker.start_error_text()
-        if job is not None:
-            # It has not begun, so it may be given to another.
-            job.worker = None
-            job.unclaim()
-            with self.lock:
-                self.need[job] = None
-                self.need.move_to_end(job, last=False)
-        self._start_failed(why, exitcode, worker.pid)
+    def _send_again(self, job: Any) -> None:
+        """Its worker died before it had begun, as an idle one may: it costs the call nothing."""
+        if isinstance(job, ProcessCall):
+            job.stop_clock()
+        job.unclaim()
+        with self.lock:
+            self.need[job] = None
+            self.need.move_to_end(job, last=False)
+
+    # -- a worker is let go -------------------------------------------------------------------------
 
     def _let_go(self, worker: WorkerProcess) -> None:
-        """In the worker's loop, or with no loop: it is to end by itself."""
+        """A worker that is in our hands is to end by itself."""
         worker.retiring = True
         worker.detach()
-        service().call(self._bury, worker)
+        service().call(self._see_off, worker)
+        if self.spares:
+            self._replenish()
 
-    def _bury(self, worker: WorkerProcess) -> None:
-        """In the service: close the worker's socket, and see that it ends."""
+    def _see_off(self, worker: WorkerProcess) -> None:
+        """In the service: tell it, and see that it ends."""
         home = service()
-        worker.attach(home.loop, home.mailbox)
-        worker.close_socket()
-        home.loop.call_later(_LAST_STEPS, self._insist, worker)
+        if not worker.dead:
+            worker.attach(home.loop, home.mailbox)
+            if not worker.killed:
+                worker.say_goodbye()
+            self.expect_end(worker)
+            home.loop.call_later(_LAST_STEPS, self._insist, worker)
+        if worker.dead:
+            self._bury(worker)
 
     def _insist(self, worker: WorkerProcess) -> None:
-        if worker in self.workers:
+        if not worker.dead:
             worker.kill()
 
     def wind_up(self) -> None:
         with self.lock:
             idle, self.idle = self.idle, []
             abandoned: set[Any] = self.abandoned
-            busy_abandoned = [each for each in self.workers if each.job in abandoned]
+            unwanted = [each for each in self.workers if not each.ready or each.job in abandoned]
         for worker in idle:
-            self._end_idle(worker)
-        for worker in busy_abandoned:
-            worker.kill()  # what was abandoned ends with the executor that can end it
+            self._let_go(worker)
+        for worker in unwanted:
+            # What was abandoned ends with the executor that can end it.
+            if not worker.killed:
+                worker.kill()
         with self.lock:
             left = len(self.workers) + self.starting
         if not left and not self.over:
+            self.arenas.close()
             self.set_over()
 
-    def _end_idle(self, worker: WorkerProcess) -> None:
-        """A worker that is in our hands is to end; wherever it is attached."""
-        loop, mailbox = worker.loop, worker.mailbox
-        if (
-            loop is None
-            or mailbox is None
-            or loop is asyncio._get_running_loop()
-            or not mailbox.post(loop, lambda: self._let_go(worker))
-        ):
-            self._let_go(worker)
-
     def force(self) -> None:
+        self._drop_needs()
         with self.lock:
             workers = list(self.workers)
         for worker in workers:
             worker.kill()
 
-    # -- idle workers ---------------------------------------------------------------------------
+    # -- from time to time: all of it in the service --------------------------------------------
 
-    def _sweep_later(self) -> None:
-        assert self.idle_timeout is not None
-        service().loop.call_later(max(self.idle_timeout / 2, 0.01), self._sweep)
+    def _patrol_later(self) -> None:
+        wait = _PATROL
+        if self.idle_timeout is not None:
+            wait = min(wait, max(self.idle_timeout / 2, 0.01))
+        service().loop.call_later(wait, self._patrol)
 
-    def _sweep(self) -> None:
-        """In the service: end workers that have been idle for too long."""
-        assert self.idle_timeout is not None
+    def _patrol(self) -> None:
+        """End workers that have been idle for too long; take over what closed loops have left."""
         now = time.monotonic()
         with self.lock:
-            # The oldest are first.
             old = []
-            while self.idle and now - self.idle[0].idle_since >= self.idle_timeout:
-                old.append(self.idle.pop(0))
-            self._sweeping = bool(self.idle)
+            if self.idle_timeout is not None:
+                # The oldest are first.
+                while self.idle and now - self.idle[0].idle_since >= self.idle_timeout:
+                    old.append(self.idle.pop(0))
+            shrinks = self.idle_timeout is not None and bool(self.idle)
+            self._patrolled = shrinks or bool(self.running)
+            workers = list(self.workers)
         for worker in old:
-            self._end_idle(worker)
-        if self._sweeping:
-            self._sweep_later()
+            self._let_go(worker)
+        for worker in workers:
+            if worker.process.pidfd < 0:
+                self._see_end(worker)
+            self._look_after(worker)
+        self._look_for_lost_jobs()
+        if self._patrolled:
+            self._patrol_later()
+
+    def _look_after(self, worker: WorkerProcess) -> None:
+        """Is it with a loop that was closed?"""
+        offered: Any = worker.offered
+        job: Any = worker.job
+        if offered is not None and offered.loop.is_closed():
+            # Nobody will come for it.
+            worker.offered = None
+            self._drop(offered)
+            self._offer(worker)
+        elif job is not None and job.loop.is_closed() and worker.loop is not service().loop:
+            if worker.dead:
+                self._bury(worker)
+                return
+            home = service()
+            worker.attach(home.loop, home.mailbox)
+            if not job.abandoned:  # what was abandoned may end
+                worker.kill()
+
+    def _look_for_lost_jobs(self) -> None:
+        """Jobs that were on their way to a loop when it was closed."""
+        with self.lock:
+            running: list[Any] = [*self.running]
+            lost = [
+                each
+                for each in running
+                if each.loop.is_closed() and each.worker is None and not each.finished
+            ]
+            for job in lost:
+                self.need.pop(job, None)
+        for job in lost:
+            self._drop(job)
 
 
-def _how(exitcode: int) -> str:
+def how_ended(exitcode: int | None) -> str:
     """How a process ended, in words."""
+    if exitcode is None:
+        return "ended, and somebody else has waited for it"
     if exitcode < 0:
-        import signal
-
         try:
             name = signal.Signals(-exitcode).name
         except ValueError:
@@ -480,12 +683,12 @@ def _how(exitcode: int) -> str:
 
 # Pools that have had workers: those still alive are killed at interpreter exit, after the futures
 # face has finished what was submitted there.
-_pools: "weakref.WeakSet[ProcessPool]" = weakref.WeakSet()
+pools: "weakref.WeakSet[ProcessPool]" = weakref.WeakSet()
 
 
 @atexit.register
 def _kill_all() -> None:
     pid = os.getpid()
-    for pool in tuple(_pools):
+    for pool in tuple(pools):
         if pool.pid == pid:
             pool.force()

@@ -8,13 +8,13 @@ does what `on_cancel` says.
 import asyncio
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from aioconc._bridge._service import service
+from aioconc._bridge._errand import run_errand
 from aioconc._wire import _call as layout, _frames as wire
 from aioconc.errors import SerializationError
 from aioconc.executors._base import Fate
 from aioconc.executors._call import Call, join_call, tell_cancelled
 from aioconc.executors._stream import Stream
-from aioconc.executors.process._jobs import LARGE, ProcessCall
+from aioconc.executors.process._jobs import ProcessCall, takes_long
 
 if TYPE_CHECKING:
     from aioconc.executors.process._executor import ProcessExecutor
@@ -69,18 +69,18 @@ class ProcessStream(Stream[T]):
     # -- items --------------------------------------------------------------------------------
 
     def receive(self, payload: "memoryview | bytes") -> None:
-        """An item has come; a large one is unpickled in the service's thread."""
+        """An item has come; a large one is unpickled in a thread."""
         if self._left:
             return
         item = _Item()
         self._items.append(item)
-        if len(payload) < LARGE:
+        if takes_long(payload):
+            run_errand(self._unpickle_elsewhere, item, payload)
+        else:
             self._unpickle(item, payload)
             self._arrive(item)
-        else:
-            service().call(self._unpickle_elsewhere, item, bytes(payload))
 
-    def _unpickle_elsewhere(self, item: _Item, payload: bytes) -> None:
+    def _unpickle_elsewhere(self, item: _Item, payload: "memoryview | bytes") -> None:
         self._unpickle(item, payload)
         assert self._call is not None
         self._call.mailbox.post(self._call.loop, lambda: self._arrive(item))

@@ -1,45 +1,99 @@
-"""The parent's end of one worker process: its socket, its calls, its death.
+"""The parent's end of one worker process: its socket, its calls, what is left when it has died.
 
-All of it runs in the thread of the loop that the worker is attached to. A worker is attached to
-the loop whose call it runs, stays there while it is idle, and is detached to be attached to
-another. Which call it gets is the pool's business.
+A worker is attached to one loop at a time, whose thread sends its calls and reads its answers. It
+stays there while it is idle, and any thread that has it in hand may move it to another loop, also
+if the first one has stopped or is closed. Which call it gets is the pool's business.
 """
 
 import asyncio
+import itertools
 import mmap
 import os
-import signal
 import socket
-import subprocess
+import threading
+import weakref
 from _pickle import loads
 from collections import deque
+from contextvars import Context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aioconc._bridge._mailbox import Mailbox
-from aioconc._wire import _frames as wire
+from aioconc._wire import _call as layout, _frames as wire
+from aioconc._wire._body import Parts, dump
+from aioconc._wire._descriptors import ancillary, receive
+from aioconc.executors.process._freight import Freight
 from aioconc.executors.process._launch import Launched
+from aioconc.executors.process._log_relay import levels, mark as log_mark, relay
 
 if TYPE_CHECKING:
+    from aioconc._wire._descriptors import Ancillary
     from aioconc.executors.process._jobs import ProcessJob
     from aioconc.executors.process._pool import ProcessPool
 
 # Read at a time.
 _READ = 16_384
 
+# Pieces that are given to the kernel at once; it takes 1,024 at most, some systems 16.
+_MOST_PIECES = 16
+
 # Bytes of the end of a fatal error's traceback that are kept.
 _TAIL = 8_192
 
-# Seconds between two looks at a dying process, where the system does not tell of its end.
-_LOOK = 0.002
+
+class _Tie:
+    """A worker's tie to one loop: the descriptor that the loop watches.
+
+    Two loops never watch one descriptor. A worker that is taken from a loop gets a copy, and the
+    old one is closed by that loop when it comes to it, or goes with the loop.
+    """
+
+    __slots__ = ("_loop", "_own", "fd", "mailbox")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, mailbox: Mailbox, fd: int) -> None:
+        # An idle worker keeps no loop alive.
+        self._loop = weakref.ref(loop)
+        self.mailbox = mailbox
+        self.fd = fd
+        # Whether the descriptor is this tie's to close.
+        self._own = False
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """None: it is gone."""
+        return self._loop()
+
+    def let_go(self) -> None:
+        """The worker has a descriptor of its own from now on."""
+        self._own = True
+        loop = self.loop
+        if loop is None or not self.mailbox.post(loop, self.end):
+            self.end()
+
+    def end(self) -> None:
+        """In the loop, or once it is closed."""
+        loop = self.loop
+        if self._own and loop is not None and not loop.is_closed():
+            loop.remove_reader(self.fd)
+            loop.remove_writer(self.fd)
+        self.__del__()
+
+    def __del__(self) -> None:
+        if self._own:
+            self._own = False
+            os.close(self.fd)
 
 
 # Worker life:   starting -> idle <-> busy -> ending -> gone
 #                     \________\_______\________________/   (crashed, or killed)
-# Rule 1: only the thread of `loop` touches a worker; `loop` is None while it is handed over.
+# Rule 1: a worker that has a job, or is starting, belongs to the thread of its loop; one that has
+#         none, to whoever took it out of the pool's `idle`.
 # Rule 2: `job` is set from the moment the call is sent until its outcome is here; whoever clears
 #         it finishes the job.
-# Rule 3: `gone` comes once, after the process has ended, whatever ended it.
+# Rule 3: `dead` is set by the service, once the process has ended; whoever has the worker in hand
+#         then buries it. `take_grave` says yes to one of them.
+# Rule 4: `_tie` changes, and the socket is read, with `turn`: a loop that has lost the worker to
+#         another reads none of its bytes.
 class WorkerProcess:
     """One worker process.
 
@@ -51,54 +105,60 @@ class WorkerProcess:
     __slots__ = (
         "_blackbox",
         "_decoder",
+        "_freight",
+        "_grave",
         "_out",
-        "_pidfd",
-        "_process",
         "_sock",
-        "_waiting",
+        "_tie",
         "calls",
+        "dead",
         "idle_since",
         "job",
         "journal",
         "killed",
         "known",
-        "loop",
-        "mailbox",
+        "log_mark",
         "number",
+        "offered",
         "pid",
         "pool",
+        "process",
         "ready",
         "retiring",
         "start_error",
+        "turn",
     )
 
     def __init__(self, pool: "ProcessPool", launched: Launched) -> None:
         self.pool = pool
-        self._process: subprocess.Popen[bytes] = launched.process
+        self.process = launched.process
+        self.pid = launched.process.pid
         self._sock: socket.socket = launched.sock
         self.journal = launched.journal
         self._blackbox = launched.blackbox
-        self.pid = launched.process.pid
-        self._pidfd = -1
-        if hasattr(os, "pidfd_open"):
-            try:
-                self._pidfd = os.pidfd_open(self.pid)
-            except OSError:  # an old kernel, or a sandbox
-                pass
-        self._decoder = wire.Decoder()
-        # What the socket did not take yet.
-        self._out: deque[memoryview] = deque()
-        # Waiting for the process to end, by asking again and again.
-        self._waiting: asyncio.TimerHandle | None = None
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self.mailbox: Mailbox | None = None
+        self._tie: _Tie | None = None
+        self.turn = threading.Lock()
+        self._grave = [None]
+        self._freight = Freight(self, pool.arenas)
+        self._decoder = wire.Decoder(self._freight.loans)
+        # What the socket did not take yet: bytes, and descriptors in front of those that they are
+        # to be sent with.
+        self._out: deque[memoryview | int] = deque()
         self.job: ProcessJob | None = None
         self.number = 0
-        # Numbers of the functions that were sent.
-        self.known: set[int] = set()
+        # Number of a function -> the record that was sent under it last.
+        self.known: dict[int, bytes] = {}
+        # What the levels of our loggers were when it was last told of them; None: it keeps its logs.
+        self.log_mark = (-1, -1) if pool.recipe.forward_logs else None
+        # Whom it was offered to, and who has not come to take it yet.
+        self.offered: ProcessJob | None = None
         self.ready = False
+        # SIGKILL was sent, by us.
         self.killed = False
+        # It gets no further call.
         self.retiring = False
+        # The process has ended.
+        self.dead = False
         self.calls = 0
         self.idle_since = 0.0
         # Why it could not start, if it told.
@@ -106,25 +166,52 @@ class WorkerProcess:
 
     # -- loops --------------------------------------------------------------------------------
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The loop that serves it; None: none, or one that nobody holds any more."""
+        tie = self._tie
+        return None if tie is None else tie.loop
+
+    @property
+    def mailbox(self) -> Mailbox | None:
+        """That of its loop."""
+        tie = self._tie
+        return None if tie is None else tie.mailbox
+
     def attach(self, loop: asyncio.AbstractEventLoop, mailbox: Mailbox) -> None:
-        """From now on this loop serves it. Called in that loop's thread."""
-        self.loop = loop
-        self.mailbox = mailbox
-        loop.add_reader(self._sock.fileno(), self._on_readable)
-        if self._pidfd >= 0:
-            loop.add_reader(self._pidfd, self._on_exit)
+        """From now on this loop serves it. Called in that loop's thread.
+
+        Raises:
+            Exception: the loop cannot watch a descriptor.
+        """
+        self.detach()
+        tie = _Tie(loop, mailbox, self._sock.fileno())
+        # In an empty context: a worker must not keep alive what the first caller's variables hold.
+        Context().run(loop.add_reader, tie.fd, self._on_readable, tie)
+        if self._out:
+            loop.add_writer(tie.fd, self._on_writable, tie)
+        self._tie = tie
+        self._freight.give_back()
 
     def detach(self) -> None:
-        """No loop serves it. Called in the thread of its loop, or once that loop is closed."""
-        loop, self.loop, self.mailbox = self.loop, None, None
-        if loop is None or loop.is_closed():
-            return
-        if self._sock.fileno() >= 0:
-            loop.remove_reader(self._sock.fileno())
-            if self._out:
-                loop.remove_writer(self._sock.fileno())
-        if self._pidfd >= 0:
-            loop.remove_reader(self._pidfd)
+        """No loop serves it. Called by whoever has it in hand, in any thread."""
+        with self.turn:
+            tie, self._tie = self._tie, None
+            if tie is None:
+                return
+            loop = tie.loop
+            if loop is None or loop.is_closed():
+                return
+            if loop is not asyncio._get_running_loop():
+                copy = None if self.dead else self._sock.dup()
+                self._sock.detach()
+                if copy is not None:
+                    self._sock = copy
+                tie.let_go()
+                return
+        loop.remove_reader(tie.fd)
+        if self._out:
+            loop.remove_writer(tie.fd)
 
     # -- sending ------------------------------------------------------------------------------
 
@@ -132,92 +219,135 @@ class WorkerProcess:
         """Send a call that was claimed."""
         self.job = job
         job.worker = self
+        job.sent += 1
         self.number = number = (self.number + 1) & 0xFFFFFFFF
-        self.send(wire.encode(wire.CALL, number, *job.pieces(self)))
-        if self.ready:
-            job.begin_clock()
+        if self._freight.loans:
+            self._freight.give_back()
+        if self.log_mark is not None and self.log_mark != (now := log_mark()):
+            self.log_mark = now
+            self.send(wire.encode(wire.LEVELS, 0, *dump(levels())))
+        if job.large is None:
+            self.send(wire.encode(wire.CALL, number, *job.pieces(self)))
+        else:
+            self._freight.send(wire.CALL, number, job.pieces(self), job.large)
+        job.begin_clock()
 
     def tell(self, kind: int, *pieces: "bytes | memoryview") -> None:
         """Send something that belongs to the running call."""
         self.send(wire.encode(kind, self.number, *pieces))
 
-    def send(self, pieces: "list[bytes | memoryview]") -> None:
-        """Send at once what the socket takes, the rest when it takes more."""
+    def tell_large(self, kind: int, parts: Parts) -> None:
+        """As `tell`, for a body that has large buffers."""
+        self._freight.send(kind, self.number, [], parts)
+
+    def send(self, pieces: "list[bytes | memoryview]", descriptor: int = -1) -> None:
+        """Send at once what the socket takes, the rest when it takes more.
+
+        Args:
+            pieces: of a frame.
+            descriptor: goes with the first byte; it must stay open until that is sent.
+        """
+        held = self._freight.held
+        if held is not None:
+            held.append(lambda: self.send(pieces, descriptor))
+            return
+        sent = 0
         if not self._out:
             try:
-                sent = self._sock.sendmsg(pieces)
+                if descriptor < 0:
+                    sent = self._sock.sendmsg(pieces[:_MOST_PIECES])
+                else:
+                    sent = self._sock.sendmsg(pieces[:_MOST_PIECES], ancillary(descriptor))
             except (BlockingIOError, InterruptedError):
-                sent = 0
+                pass
             except OSError:
-                return  # it is dying; `_on_exit` will say so
+                return  # it is dying; the service will say so
             if sent == sum(map(len, pieces)):
                 return
-        else:
-            sent = 0
+            if sent:
+                descriptor = -1  # it has gone with the first byte
+        if descriptor >= 0:
+            self._out.append(descriptor)
         for piece in pieces:
             if sent < len(piece):
                 self._out.append(memoryview(piece)[sent:])
                 sent = 0
             else:
                 sent -= len(piece)
-        assert self.loop is not None
-        self.loop.add_writer(self._sock.fileno(), self._on_writable)
+        tie = self._tie
+        assert tie is not None
+        assert tie.loop is not None
+        tie.loop.add_writer(tie.fd, self._on_writable, tie)
 
-    def _on_writable(self) -> None:
+    def _on_writable(self, tie: _Tie) -> None:
+        if tie is not self._tie:
+            return  # it was taken from this loop, which will hear of it
         out = self._out
+        with_it: Ancillary = []
+        if isinstance(out[0], int):
+            with_it = ancillary(out[0])
+        views: list[memoryview] = []
+        for each in itertools.islice(out, 1 if with_it else 0, _MOST_PIECES):
+            if isinstance(each, int):
+                break  # those that follow have a descriptor of their own
+            views.append(each)
         try:
-            # As many pieces as one call takes everywhere.
-            sent = self._sock.sendmsg([out[each] for each in range(min(len(out), 16))])
+            sent = self._sock.sendmsg(views, with_it)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
             out.clear()
         else:
-            while sent:
-                if sent < len(out[0]):
-                    out[0] = out[0][sent:]
+            if with_it:
+                out.popleft()
+            for view in views:
+                if sent < len(view):
+                    out[0] = view[sent:]
                     break
-                sent -= len(out.popleft())
-        if not out and self.loop is not None:
-            self.loop.remove_writer(self._sock.fileno())
+                sent -= len(view)
+                out.popleft()
+        if not out and tie.loop is not None:
+            tie.loop.remove_writer(tie.fd)
 
     # -- receiving ----------------------------------------------------------------------------
 
-    def _on_readable(self) -> None:
-        if not self._read():
-            # The end of the socket is not yet the end of the process: that comes as `_on_exit`.
-            assert self.loop is not None
-            self.loop.remove_reader(self._sock.fileno())
-            if self._pidfd < 0:
-                self._look()
-
-    def _read(self) -> bool:
-        """Take in what is there; False at the end."""
-        try:
-            data = self._sock.recv(max(_READ, self._decoder.missing))
-        except (BlockingIOError, InterruptedError):
-            return True
-        except OSError:
-            return False
-        if not data:
-            return False
-        for kind, number, payload, _ in self._decoder.feed(data):
-            self._on_frame(kind, number, payload)
-        return True
+    def _on_readable(self, tie: _Tie) -> None:
+        with self.turn:
+            if tie is not self._tie:
+                return  # it was taken from this loop, which will hear of it
+            try:
+                data, arrived = receive(self._sock, max(_READ, self._decoder.missing))
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:
+                data, arrived = b"", []
+        if data:
+            for kind, number, payload, _ in self._decoder.feed(data, arrived):
+                self._on_frame(kind, number, payload)
+            return
+        # The end of the socket is not yet the end of the process, which the service sees.
+        if tie.loop is not None:
+            tie.loop.remove_reader(tie.fd)
+        self.pool.fell_silent(self)
 
     def _on_frame(self, kind: int, number: int, payload: "memoryview | bytes") -> None:
         job = self.job
         if kind == wire.READY:
             self.ready = True
             self.pool.worker_ready(self)
-            if job is not None:
-                job.begin_clock()
         elif kind == wire.ERROR and number == 0:
             self.start_error = bytes(payload)
+        elif kind == wire.LOG:
+            relay(payload, self.loop)
+        elif kind == wire.RELEASE:
+            self._freight.take_back(payload)
         elif job is None or number != self.number:
             pass  # of a call that has ended
         elif kind in (wire.RESULT, wire.ERROR):
             self.job = None
+            if kind == wire.ERROR:
+                # It may be that the function itself could not be unpickled.
+                self.known.pop(job.fn_number, None)
             job.take_reply(kind == wire.RESULT, payload)
             self._ended(job)
         else:
@@ -227,6 +357,10 @@ class WorkerProcess:
         self.calls += 1
         job.worker = None
         self.pool.call_ended(self, job)
+
+    def descriptors(self) -> tuple[int, ...]:
+        """What this process holds of it."""
+        return self._sock.fileno(), self.process.pidfd, self._blackbox
 
     def memory(self) -> int:
         """Bytes of memory that it has in use; 0 where the system does not tell."""
@@ -239,63 +373,59 @@ class WorkerProcess:
     # -- the end ------------------------------------------------------------------------------
 
     def kill(self) -> None:
-        """End it now; `gone` follows. Any thread may call it."""
+        """End it now. Any thread may call it."""
         self.killed = True
+        self.process.kill()
+        self.pool.expect_end(self)
+
+    def say_goodbye(self) -> None:
+        """Let it end by itself, once idle; in the thread of its loop."""
+        self.send(wire.encode(wire.BYE, 0))
         try:
-            self._process.send_signal(signal.SIGKILL)
+            # Not `close`: a process that was forked from this one may have a copy.
+            self._sock.shutdown(socket.SHUT_WR)
         except OSError:
-            pass  # it has ended already
-        if self._pidfd < 0 and self.loop is not None and self.mailbox is not None:
-            self.mailbox.post(self.loop, self._look)
+            pass  # it has just died
 
-    def close_socket(self) -> None:
-        """Let it end by itself, once idle."""
-        if self.loop is not None and not self.loop.is_closed():
-            self.loop.remove_reader(self._sock.fileno())
-            if self._out:
-                self.loop.remove_writer(self._sock.fileno())
-                self._out.clear()
-        self._sock.close()
-        if self._pidfd < 0:
-            self._look()
-
-    def _look(self) -> None:
-        if self._process.poll() is not None:
-            self._on_exit()
-        elif self.loop is not None:
-            self._waiting = self.loop.call_later(_LOOK, self._look)
-
-    def _on_exit(self) -> None:
-        exitcode = self._process.poll()
-        if exitcode is None:
-            return
-        self.retiring = True
-        if self._sock.fileno() >= 0:
-            # What it sent before it died counts.
-            while self._drain():
-                pass
-        self._gone(exitcode)
-
-    def _drain(self) -> bool:
+    def take_grave(self) -> bool:
+        """True for the one who buries it."""
         try:
-            data = self._sock.recv(_READ)
-        except OSError:
+            self._grave.pop()
+        except IndexError:
             return False
-        for kind, number, payload, _ in self._decoder.feed(data):
-            self._on_frame(kind, number, payload)
-        return bool(data)
+        return True
 
-    def _gone(self, exitcode: int) -> None:
+    def has_begun(self, number: int) -> bool:
+        """Whether it had begun with this call when it died, as far as can be told."""
+        if self.journal is None:
+            return True
+        (started,) = layout.STARTED.unpack_from(self.journal, layout.JOURNAL_SIZE)
+        return bool(started == number)
+
+    def read_out(self) -> "ProcessJob | None":
+        """Once dead: take in what it sent before; the job that it had not ended."""
+        try:
+            while True:
+                data, arrived = receive(self._sock, _READ)
+                if not data:
+                    break
+                for kind, number, payload, _ in self._decoder.feed(data, arrived):
+                    self._on_frame(kind, number, payload)
+        except OSError:
+            pass  # all is read
+        job, self.job = self.job, None
+        return job
+
+    def clear_away(self) -> str:
+        """Once dead: close what is left; its last words."""
         self.detach()
         self._sock.close()
-        if self._pidfd >= 0:
-            os.close(self._pidfd)
-            self._pidfd = -1
-        job, self.job = self.job, None
-        tail = self._last_words()
-        self.pool.worker_gone(self, job, exitcode, tail)
+        self._out.clear()
+        self._freight.end()
         if self.journal is not None:
             self.journal.close()
+            self.journal = None
+        return self._last_words()
 
     def _last_words(self) -> str:
         """The traceback of a fatal error, if there was one."""
