@@ -102,7 +102,7 @@ async def test_threads_of_the_worker_are_heard(
     """Whichever thread logs, the frames stay whole."""
     await pool.run(work.log_in_thread)
     assert texts(caplog) == ["from a thread"]
-    assert caplog.records[0].threadName.startswith("Thread")
+    assert str(caplog.records[0].threadName).startswith("Thread")
 
 
 async def test_a_parent_that_stands_still_loses_records_and_is_told(
