@@ -192,6 +192,8 @@ class ChunkCall(ProcessCall):
             self.had_begun = head[layout.BEGUN] > self._received
 
     def _take_outcomes(self, payload: "memoryview | bytes") -> None:
+        if self.loop.is_closed():
+            return  # nobody waits, and this may be another thread
         if self._unread is None and len(payload) < _LARGE:
             values, failed = self._read(payload, self._received)
             self._received += len(values)
