@@ -191,9 +191,20 @@ class Priorities:
         self._best: _Ranked | None = None
         self._others: list[_Ranked] = []
         self._gone: set[int] = set()
+        # The task chosen last, which is above all the others known: when its next step is the
+        # only one that came in since, it runs again, and no books are kept of it.
+        self._top: Any = None
+        self._top_priority = 0.0
 
     def choose(self, point: int, ready: Ready, steps: int, count: int) -> int:
         numbers = self._numbers
+        if (
+            steps == len(numbers) + 1
+            and task_of(ready[steps - 1]) is self._top
+            and (count == steps or self._plain <= self._top_priority)
+            and point not in self._changes
+        ):
+            return steps - 1
         if len(numbers) < steps:
             self._add(ready, steps)
         best = self._best
@@ -206,7 +217,9 @@ class Priorities:
             heapq.heappush(self._others, (-self._lowest, number, task))
             best = self._best = self._next()
         if count > steps and self._plain > -best[0]:
+            self._top = None
             return steps
+        self._top, self._top_priority = best[2], -best[0]
         number = best[1]
         # As a rule it is the task that ran just now, and its step has come in last.
         return steps - 1 if number == numbers[-1] else bisect_left(numbers, number)
