@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import os
+import weakref
 from collections.abc import (
     AsyncIterable,
     AsyncIterator,
@@ -25,7 +26,7 @@ from aioconc.executors._stream import Stream, StreamingExecutor
 from aioconc.executors.process._context import Carried
 from aioconc.executors.process._jobs import ProcessCall, ProcessFutureJob
 from aioconc.executors.process._launch import DEPTH_VARIABLE, Recipe
-from aioconc.executors.process._pool import ProcessPool
+from aioconc.executors.process._pool import ProcessPool, close_unowned
 from aioconc.executors.process._stream import ProcessStream
 
 P = ParamSpec("P")
@@ -158,7 +159,12 @@ class ProcessExecutor(StreamingExecutor):
             max_tasks=max_tasks_per_worker,
             memory_limit=memory_limit,
         )
-        self._futures = FuturesFace(self._processes, make=self._future_job)
+        self._futures = FuturesFace(
+            self._processes, make=_FutureJobs(self._processes, self._carried)
+        )
+        # All views share this face, and nothing below holds it: it goes when nobody has the
+        # executor any more.
+        weakref.finalize(self._futures, close_unowned, self._processes).atexit = False
 
     @property
     def _pool(self) -> Pool:
@@ -196,11 +202,6 @@ class ProcessExecutor(StreamingExecutor):
     ) -> Stream[Any]:
         return ProcessStream(self, gen_fn, args, kwargs, buffer)
 
-    def _future_job(self, fn: Callable[..., Any], args: Any, kwargs: Any) -> ProcessFutureJob:
-        job = ProcessFutureJob(self._processes, fn, args, kwargs)
-        job.pack(self._processes.functions, variables=self._carried.values())
-        return job
-
     @property
     def futures(self) -> concurrent.futures.Executor:
         """The same processes as a `concurrent.futures.Executor`."""
@@ -226,3 +227,16 @@ class ProcessExecutor(StreamingExecutor):
             **kwargs: Any,
         ) -> AbstractAsyncContextManager[AsyncIterator[T]]:
             """As `Executor.stream`; async generators run in the worker's own loop."""
+
+
+class _FutureJobs:
+    """Makes the calls of the futures face; holds no executor."""
+
+    def __init__(self, pool: ProcessPool, carried: Carried) -> None:
+        self._pool = pool
+        self._carried = carried
+
+    def __call__(self, fn: Callable[..., Any], args: Any, kwargs: Any) -> ProcessFutureJob:
+        job = ProcessFutureJob(self._pool, fn, args, kwargs)
+        job.pack(self._pool.functions, variables=self._carried.values())
+        return job

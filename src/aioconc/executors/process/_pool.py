@@ -681,6 +681,15 @@ def how_ended(exitcode: int | None) -> str:
     return f"ended with exit status {exitcode}"
 
 
+def close_unowned(pool: ProcessPool) -> None:
+    """Nobody has its executor any more: its workers end once they have nothing to do.
+
+    Called by the garbage collector, at any moment in any thread.
+    """
+    if pool.pid == os.getpid() and not pool.closing:
+        service().call(partial(pool.close, cancel=False))
+
+
 # Pools that have had workers: those still alive are killed at interpreter exit, after the futures
 # face has finished what was submitted there.
 pools: "weakref.WeakSet[ProcessPool]" = weakref.WeakSet()
