@@ -5,6 +5,7 @@ rates, retries, progress, a buffer or an async source are, they are the items, a
 are gathered into chunks behind it. Either way the window is that of every map.
 """
 
+import os
 from collections.abc import AsyncIterable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -41,6 +42,8 @@ def make_map(
     chunks = workers if calls.queue_timeout is not None else _FOR_EACH_WORKER * workers
     # A worker that is replaced after so many calls is not given more of them at a time.
     most = executor._processes.max_tasks or float("inf")
+    if calls.timeout is not None and not hasattr(os, "memfd_create"):
+        most = 1  # without a journal nobody knows when an item of a chunk has begun
     sizes = ChunkSizes(workers, None if chunk == "auto" else int(min(chunk, most)), most)
     if isinstance(source, AsyncIterable) or _is_item_wise(options):
         batches = Batches(executor, fn, sizes, chunks)
