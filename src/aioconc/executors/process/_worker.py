@@ -322,13 +322,24 @@ class WorkerProcess:
             except OSError:
                 data, arrived = b"", []
         if data:
-            for kind, number, payload, _ in self._decoder.feed(data, arrived):
-                self._on_frame(kind, number, payload)
+            self._take_in(self._decoder.feed(data, arrived))
             return
         # The end of the socket is not yet the end of the process, which the service sees.
         if tie.loop is not None:
             tie.loop.remove_reader(tie.fd)
         self.pool.fell_silent(self)
+
+    def _take_in(self, frames: "list[tuple[int, int, memoryview | bytes, int]]") -> None:
+        rest = iter(frames)
+        try:
+            for kind, number, payload, _ in rest:
+                self._on_frame(kind, number, payload)
+        except BaseException:
+            # Ctrl-C in `on_report`, say, stops the loop here. It is often run again, to cancel what
+            # is left, and must then find the frames behind.
+            if (left := [*rest]) and (loop := self.loop) is not None:
+                loop.call_soon(self._take_in, left)
+            raise
 
     def _on_frame(self, kind: int, number: int, payload: "memoryview | bytes") -> None:
         job = self.job
