@@ -73,6 +73,15 @@ def log_in_thread() -> None:
     thread.join()
 
 
+def report_three(told: str = os.devnull) -> str:
+    from aioconc import worker
+
+    for number in range(3):
+        worker.report(number)
+    Path(told).touch()
+    return "done"
+
+
 def see() -> tuple[str, object]:
     return user.get(), request.get(None)
 

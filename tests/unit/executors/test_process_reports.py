@@ -1,7 +1,6 @@
 """Reports from worker processes, where the loop that hears them is in trouble."""
 
 import asyncio
-import os
 import time
 from pathlib import Path
 
@@ -10,13 +9,7 @@ import pytest
 from aioconc import worker
 from aioconc.executors import ProcessExecutor
 from tests.contracts import executor_work as work
-
-
-def _report_three(told: str = os.devnull) -> str:
-    for number in range(3):
-        worker.report(number)
-    Path(told).touch()
-    return "done"
+from tests.unit.executors.process_work import report_three
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
@@ -35,7 +28,7 @@ def test_what_stops_the_loop_loses_nothing_that_came_with_it(
         loop = runner.get_loop()
         loop.run_until_complete(pool.run(work.add, 1))
         told = tmp_path / "told"
-        call = loop.create_task(pool.options(on_report=hear).run(_report_three, str(told)))
+        call = loop.create_task(pool.options(on_report=hear).run(report_three, str(told)))
         loop.run_until_complete(asyncio.sleep(0))
         deadline = time.monotonic() + 30
         while not told.exists():  # the loop stands still, so that all comes at once
@@ -59,10 +52,10 @@ async def test_a_failing_on_report_is_told_to_the_loop_and_costs_nothing(
             raise ValueError(value)
 
     async with ProcessExecutor(1) as pool:
-        assert await pool.options(on_report=hear).run(_report_three) == "done"
+        assert await pool.options(on_report=hear).run(report_three) == "done"
     assert heard == [0, 1, 2]
     (text,) = loop_errors
-    assert "on_report of _report_three failed on 1" in text
+    assert "on_report of report_three failed on 1" in text
     loop_errors.clear()
 
 
