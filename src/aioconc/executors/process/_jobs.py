@@ -165,7 +165,8 @@ class ProcessJob:
     def _unpack(self, payload: "memoryview | bytes") -> None:
         job: Any = self
         if self.good:
-            take_value(job, lambda: self.read(payload))
+            # A value that cannot be unpickled here counts as a failure.
+            self.good = take_value(job, lambda: self.read(payload))
         else:
             take_error(job, *loads(payload))
 
@@ -194,6 +195,7 @@ class ProcessCall(Call, ProcessJob):
         self, fn: Callable[..., Any], args: Any, kwargs: Mapping[str, Any], options: CallOptions
     ) -> None:
         Call.__init__(self, fn, args, kwargs, options)
+        self.writable = options.writable
         self.context = None
         self.unread_reports = 0
 
