@@ -47,6 +47,14 @@ def numbers(made: str, closed: str) -> Iterator[int]:
         Path(closed).write_text("closed")
 
 
+def count_and_spin(made: str) -> Iterator[int]:
+    """Say that it runs, and never come back."""
+    Path(made).touch()
+    while True:
+        pass
+    yield 1
+
+
 def report_much(count: int) -> None:
     from aioconc import worker
 

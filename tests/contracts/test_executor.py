@@ -505,6 +505,34 @@ async def test_a_timed_out_call_is_killed(
     assert fates(events) == [Fate.KILLED]
 
 
+async def test_a_coroutine_that_is_thrown_away_leaves_nothing_running(
+    pool: Executor, gate: Callable[[str], Gate]
+) -> None:
+    """Nobody can wait for the end then, but what can be killed is."""
+    if not pool.capabilities.kill:
+        pytest.skip("cannot kill")
+    holding = gate("a")
+    call = pool.options(on_cancel="kill").run(work.hold, holding.path)
+    call.send(None)
+    await holding.started()
+    call.close()
+    await until(lambda: not pool.statistics().abandoned)
+    assert not holding.has_ended()
+    made = gate("made").path
+
+    async def read() -> None:
+        view = pool.options(on_cancel="kill")
+        async with view.stream(work.count_and_spin, made) as items:
+            async for _ in items:
+                pass
+
+    reading = read()
+    reading.send(None)
+    await until(Path(made).exists)
+    reading.close()
+    await until(lambda: not pool.statistics().abandoned)
+
+
 async def test_soft_kills_what_does_not_listen(
     pool: Executor, gate: Callable[[str], Gate], events: list[Any]
 ) -> None:
@@ -897,6 +925,19 @@ async def test_a_stream_takes_no_retries(pool: Executor) -> None:
         pytest.skip("cannot stream, or cannot retry")
     with pytest.raises(UnsupportedOption, match="no retries"):
         pool.options(retries=1).stream(range, 3)
+
+
+async def test_large_items_keep_their_place(pool: Executor) -> None:
+    """Those that are unpickled in a thread come before those that were sent after them."""
+    if not pool.capabilities.stream:
+        pytest.skip("cannot stream")
+
+    def sizes() -> Iterator[list[int]]:
+        for number in range(6):
+            yield [number] * (300_000 if number % 2 else 1)
+
+    async with pool.stream(sizes) as items:
+        assert [item[0] async for item in items] == list(range(6))
 
 
 # -- async functions -------------------------------------------------------------------------

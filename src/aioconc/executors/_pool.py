@@ -293,7 +293,8 @@ class PoolExecutor(Executor):
         except GeneratorExit:  # the coroutine was closed; there is no loop to wait in
             if not self._pool.withdraw(call):
                 call.ask()
-                self._pool.abandon(call)
+                if self._pool.abandon(call) and options.on_cancel == "kill":
+                    self._pool.stop(call, options)
             raise
         finally:
             call.mailbox.awaited -= 1

@@ -143,8 +143,11 @@ class Stream(Generic[T]):
         call.ask()
         # A coroutine that is thrown away cannot wait for anything.
         thrown_away = kind is not None and issubclass(kind, GeneratorExit)
-        if (self._executor._options.on_cancel == "abandon" or thrown_away) and pool.abandon(call):
+        options = self._executor._options
+        if (options.on_cancel == "abandon" or thrown_away) and pool.abandon(call):
             tell_cancelled(call, pool.name, Fate.ABANDONED, "left")
+            if options.on_cancel == "kill":
+                pool.stop(call, options)
             return None
         cancelled = None
         if not call.waiter.done():
