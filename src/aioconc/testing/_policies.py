@@ -200,7 +200,7 @@ class Priorities:
         numbers = self._numbers
         if (
             steps == len(numbers) + 1
-            and task_of(ready[steps - 1]) is self._top
+            and getattr(ready[steps - 1]._callback, "__self__", None) is self._top
             and (count == steps or self._plain <= self._top_priority)
             and point not in self._changes
         ):
