@@ -108,3 +108,11 @@ def behave(kind: str) -> object:
         case "array":
             return [kind] * 100
     return kind
+
+
+def repeat(call: tuple[str, int]) -> list[str]:
+    """A list whose pickle has a few bytes for each of so many."""
+    text, count = call
+    if count < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return [f"{text}{each}" for each in range(count)]

@@ -249,6 +249,21 @@ async def test_a_function_that_cannot_travel_fails_the_items(pool: ProcessExecut
     assert kinds(found) == [SerializationError] * 3
 
 
+@WAYS
+async def test_large_results_keep_their_place(pool: ProcessExecutor, way: dict[str, Any]) -> None:
+    """Unpickled elsewhere, so that the loop goes on, they still come in order; also before a crash."""
+    calls = [("a", 3), ("b", 120_000), ("c", 5), ("e", -1), ("f", 4)]
+    found = await pool.map(work.repeat, calls, chunk=5, on_error="return", **way)
+    assert [len(each) if isinstance(each, list) else type(each) for each in found] == [
+        *(3, 120_000, 5),
+        WorkerCrashed,
+        4,
+    ]
+    assert [each[-1] for each in found if isinstance(each, list)] == [
+        *("a2", "b119999", "c4", "f3")
+    ]
+
+
 # -- crashes ----------------------------------------------------------------------------------
 
 
