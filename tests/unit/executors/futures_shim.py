@@ -8,6 +8,8 @@ import concurrent.futures
 import concurrent.futures.process
 import concurrent.futures.thread
 import functools
+import os
+import signal
 import threading
 import time
 from typing import Any
@@ -15,6 +17,7 @@ from typing import Any
 from aioconc.errors import WorkerCrashed
 from aioconc.executors import ProcessExecutor, ThreadExecutor
 from aioconc.executors.process import _pool as process_pool
+from tests.contracts.executor_work import is_alive
 
 # Seconds after which something that is to end counts as not ended.
 PATIENCE = 5.0
@@ -50,12 +53,18 @@ class Shim(concurrent.futures.Executor):
 class Process:
     """A worker process, as `multiprocessing.Process` looks."""
 
-    def __init__(self, worker: Any) -> None:
-        self._process = worker._process
-        self.terminate = self._process.terminate
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+    def terminate(self) -> None:
+        os.kill(self.pid, signal.SIGTERM)
 
     def join(self) -> None:
-        self._process.wait(PATIENCE)
+        deadline = time.monotonic() + PATIENCE
+        while is_alive(self.pid):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"process {self.pid} has not ended")
+            time.sleep(0.001)
 
 
 class Awaited:
@@ -113,7 +122,7 @@ class ProcessPoolExecutor(Shim):
         deadline = time.monotonic() + 10
         while pool.starting and time.monotonic() < deadline:
             time.sleep(0.001)  # theirs are started before `submit` returns
-        return {each.pid: Process(each) for each in tuple(pool.workers)}
+        return {each.pid: Process(each.pid) for each in tuple(pool.workers)}
 
     @property
     def _executor_manager_thread(self) -> "Awaited":
