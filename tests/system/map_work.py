@@ -4,9 +4,10 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 
-def same(x: object) -> object:
+def same(x: Any) -> Any:
     return x
 
 
@@ -77,23 +78,23 @@ def _die() -> None:
 
 
 class Unloadable:
-    def __reduce__(self) -> object:
+    def __reduce__(self) -> tuple[Any, ...]:
         return _refuse, ()
 
 
 class Deadly:
     """Kills the worker that unpickles it."""
 
-    def __reduce__(self) -> object:
+    def __reduce__(self) -> tuple[Any, ...]:
         return _die, ()
 
 
 class Unsendable:
-    def __reduce__(self) -> object:
+    def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError("not to be sent")
 
 
-def behave(kind: str) -> object:
+def behave(kind: str) -> Any:
     match kind:
         case "error":
             raise ValueError(kind)

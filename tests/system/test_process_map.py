@@ -184,7 +184,7 @@ async def test_the_failure_of_an_item_is_its_own(
     items = [3, 2, 1, 0, 1, 2, 3]
     with pytest.raises(ZeroDivisionError):
         await pool.map(work.invert, items, chunk=4, **way)
-    found = await pool.map(work.invert, items, chunk=4, on_error="skip", **way)
+    found: Any = await pool.map(work.invert, items, chunk=4, on_error="skip", **way)
     assert found == [1 / each for each in items if each]
     told: list[tuple[str, int]] = []
     stop = _hooks.subscribe(
@@ -228,7 +228,7 @@ async def test_a_failure_ends_the_chunks_in_flight(pool: ProcessExecutor, tmp_pa
 async def test_what_cannot_travel_fails_alone(pool: ProcessExecutor, way: dict[str, Any]) -> None:
     """Items that cannot be pickled or unpickled, and results that cannot be pickled."""
     items = [1, work.Unsendable(), 2, work.Unloadable(), 3]
-    found = await pool.map(work.same, items, chunk=5, on_error="return", **way)
+    found: Any = await pool.map(work.same, items, chunk=5, on_error="return", **way)
     assert kinds(found) == [1, SerializationError, 2, SerializationError, 3]
     assert [(found[each].where, found[each].side) for each in (1, 3)] == [
         ("args", "parent"),
@@ -245,7 +245,7 @@ async def test_what_cannot_travel_fails_alone(pool: ProcessExecutor, way: dict[s
 async def test_a_function_that_cannot_travel_fails_the_items(pool: ProcessExecutor) -> None:
     """Each of them, with the reason."""
     unsendable = work.Unsendable()
-    found = await pool.map(lambda _: unsendable, range(3), on_error="return")
+    found: Any = await pool.map(lambda _: unsendable, range(3), on_error="return")
     assert kinds(found) == [SerializationError] * 3
 
 
@@ -253,7 +253,7 @@ async def test_a_function_that_cannot_travel_fails_the_items(pool: ProcessExecut
 async def test_large_results_keep_their_place(pool: ProcessExecutor, way: dict[str, Any]) -> None:
     """Unpickled elsewhere, so that the loop goes on, they still come in order; also before a crash."""
     calls = [("a", 3), ("b", 120_000), ("c", 5), ("e", -1), ("f", 4)]
-    found = await pool.map(work.repeat, calls, chunk=5, on_error="return", **way)
+    found: Any = await pool.map(work.repeat, calls, chunk=5, on_error="return", **way)
     assert [len(each) if isinstance(each, list) else type(each) for each in found] == [
         *(3, 120_000, 5),
         WorkerCrashed,
@@ -273,7 +273,7 @@ async def test_a_crash_costs_the_item_that_was_worked_on(
 ) -> None:
     """Those before it in its chunk keep their results, those after it are run by another worker."""
     items = [5, 4, 3, 0, 1, 2]
-    found = await pool.map(work.die_at_zero, items, chunk=6, on_error="return", **way)
+    found: Any = await pool.map(work.die_at_zero, items, chunk=6, on_error="return", **way)
     assert kinds(found) == [5, 4, 3, WorkerCrashed, 1, 2]
     assert found[3].attempt == 1
 
@@ -281,7 +281,7 @@ async def test_a_crash_costs_the_item_that_was_worked_on(
 async def test_an_item_that_kills_when_it_is_unpickled_is_found(pool: ProcessExecutor) -> None:
     """It fails alone, though its worker dies before it begins with any."""
     items = [1, 2, work.Deadly(), 3]
-    found = await pool.map(work.same, items, chunk=4, on_error="return")
+    found: Any = await pool.map(work.same, items, chunk=4, on_error="return")
     assert kinds(found) == [1, 2, WorkerCrashed, 3]
 
 
@@ -291,7 +291,7 @@ async def test_a_crashed_item_is_tried_again_if_wished(
     """`retries` is for the item that was worked on, and counts for each item anew."""
     items = ["", str(tmp_path / "a"), str(tmp_path / "b"), ""]
     assert await pool.options(retries=1).map(work.die_once, items, chunk=4) == items
-    found = await pool.options(retries=1).map(
+    found: Any = await pool.options(retries=1).map(
         work.die_at_zero, [1, 0, 2], chunk=3, on_error="return"
     )
     assert kinds(found) == [1, WorkerCrashed, 2]
@@ -319,7 +319,7 @@ async def test_kills_at_random_moments_lose_no_finished_item(
                 os.kill(worker.pid, signal.SIGKILL)
 
         killer = asyncio.create_task(kill())
-        found = await pool.map(work.note, calls, on_error="return", **way)
+        found: Any = await pool.map(work.note, calls, on_error="return", **way)
         await killer
         times = Counter(work.noted(path))
         assert len(found) == len(calls)
@@ -344,7 +344,7 @@ async def test_a_time_limit_is_for_each_item(
     """The item that overruns is killed; the others of its chunk have run once."""
     path = tmp_path / "log"
     calls = [(str(path), number) for number in (1, 2, -3, 4, 5)]
-    found = await pool.map(
+    found: Any = await pool.map(
         work.note_and_hang, calls, chunk=5, timeout=0.3, on_error="return", **way
     )
     assert kinds(found) == [1, 2, WorkerTimeout, 4, 5]
@@ -434,7 +434,7 @@ async def test_retry_rate_key_and_progress_see_items(pool: ProcessExecutor) -> N
         failed.append(attempt)
         return 0.0 if attempt < 3 else None
 
-    found = await pool.map(
+    found: Any = await pool.map(
         work.invert,
         [1, 0, 2],
         retry=retry,

@@ -17,6 +17,7 @@ async def awaited(fn: Callable[[int], int], items: Sequence[int]) -> list[int]:
 
 
 async def stream(fn: Callable[[int], int], items: Sequence[int]) -> list[int]:
+    found: list[int] = []
     async with _pool().map(fn, items) as results:
         found = [each async for each in results]
     return found
@@ -24,6 +25,7 @@ async def stream(fn: Callable[[int], int], items: Sequence[int]) -> list[int]:
 
 async def item_wise(fn: Callable[[int], int], items: Sequence[int]) -> list[int]:
     """As with keys, rates, retries, progress or a buffer of one's own."""
+    found: list[int] = []
     async with _pool().map(fn, items, buffer=2_000) as results:
         found = [each async for each in results]
     return found

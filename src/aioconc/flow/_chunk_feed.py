@@ -88,10 +88,10 @@ class ChunkFeed(Generator[Chunk, Any, None]):
         finally:
             del error
 
-    def throw(self, *error: Any) -> Chunk:
+    def throw(self, error: Any, value: Any = None, traceback: Any = None, /) -> Chunk:
         """As for any generator; nobody calls it."""
         self._ended = True
-        return super().throw(*error)
+        raise error if value is None else value
 
     def close(self) -> None:
         """Close the source, if it is a generator."""
