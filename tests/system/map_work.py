@@ -108,6 +108,8 @@ def behave(kind: str) -> Any:
             return bytes(100_000)
         case "array":
             return [kind] * 100
+        case _:
+            pass
     return kind
 
 
