@@ -227,6 +227,7 @@ class ProcessExecutor(StreamingExecutor):
             **kwargs: Any,
         ) -> AbstractAsyncContextManager[AsyncIterator[T]]:
             """As `Executor.stream`; async generators run in the worker's own loop."""
+            raise NotImplementedError
 
 
 class _FutureJobs:
