@@ -196,6 +196,17 @@ def dump(value: object, arenas: "Arenas | None" = None) -> "list[bytes | memoryv
     return put_together(parts, arenas.fill(parts.for_arena))
 
 
+def joined(pieces: "list[bytes | memoryview]") -> bytes:
+    """The pieces in one, which is `Leased` if the first of them is."""
+    data = b"".join(pieces)
+    first = pieces[0]
+    if type(first) is not Leased:
+        return data
+    leased = Leased(data)
+    leased.lease = first.lease
+    return leased
+
+
 def is_slow(body: "memoryview | bytes") -> bool:
     """Whether unpickling it takes longer than a loop may be held for."""
     return len(body) >= LARGE or (body[0] == _WITH_BUFFERS and bool(body[1] & _SLOW))

@@ -10,7 +10,7 @@ from math import inf
 from time import monotonic
 
 from aioconc._wire import _call as layout, _frames as wire
-from aioconc._wire._body import dump
+from aioconc._wire._body import Leased, joined
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def run_many(
                     words[end_word] = at = end
                     add(value)
             else:
-                at = outbox.add(at, index, *_packed(value, served.label))
+                at = outbox.add(at, index, *_packed(value, served))
             value = None
         now = monotonic()
         if now - sent > together:
@@ -119,6 +119,11 @@ class Outbox:
 
     def add(self, at: int, index: int, kind: int, data: bytes) -> int:
         """Write an outcome with its head; returns where the next one goes."""
+        if type(data) is Leased:  # it has an arena, which goes with a frame of its own
+            at = self.send(at, index)
+            head = layout.ITEM_HEAD.pack(index, kind, len(data))
+            self._send(wire.ITEM, self._number, head, data)
+            return self._restart(index + 1)
         entry = layout.ITEM_HEAD.pack(index, kind, len(data)) + data
         if not self.mixed or at + len(entry) > layout.JOURNAL_SIZE:
             at = self.send(at, index)
@@ -161,13 +166,13 @@ class Outbox:
         return layout.JOURNAL_START
 
 
-def _packed(value: "Any", label: str) -> "tuple[int, bytes]":
+def _packed(value: "Any", served: "Served") -> "tuple[int, bytes]":
     try:
-        return layout.BODY, b"".join(dump(value))
+        return layout.BODY, joined(served.cord.dump(value))
     except BaseException as error:
         from aioconc.worker._serve import _not_picklable
 
-        return layout.FAILED, _failure(*_not_picklable(label, value, error))
+        return layout.FAILED, _failure(*_not_picklable(served.label, value, error))
 
 
 def _failure(error: BaseException, origin: BaseException) -> bytes:

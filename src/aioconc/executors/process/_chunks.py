@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aioconc._bridge._errand import run_errand
 from aioconc._wire import _call as layout, _frames as wire
-from aioconc._wire._body import dump, load
+from aioconc._wire._body import dump, loan_of
 from aioconc.errors import SerializationError, WorkerCrashed, WorkerTimeout
 from aioconc.executors._base import CallOptions
 from aioconc.executors._call import contained
 from aioconc.executors._remote import take_error, take_value
 from aioconc.executors.process._chunk_sizes import ChunkSizes
-from aioconc.executors.process._jobs import ProcessCall
+from aioconc.executors.process._jobs import ProcessCall, takes_long
 
 if TYPE_CHECKING:
     import mmap
@@ -125,6 +125,11 @@ class ChunkCall(ProcessCall):
         else:
             super().begin_clock()
 
+    def expire(self) -> None:
+        if self._late is None and self.reason == "timeout":
+            self._late = self.done  # nothing is known of the items: it has only this one
+        super().expire()
+
     def _look_at_clock(self) -> None:
         """Is the item that is worked on late? The worker says since when, on the same clock."""
         self.timer = None
@@ -194,7 +199,7 @@ class ChunkCall(ProcessCall):
     def _take_outcomes(self, payload: "memoryview | bytes") -> None:
         if self.loop.is_closed():
             return  # nobody waits, and this may be another thread
-        if self._unread is None and len(payload) < _LARGE:
+        if self._unread is None and not _takes_long(payload):
             values, failed = self._read(payload, self._received)
             self._received += len(values)
             self._add(values, failed)
@@ -253,7 +258,9 @@ class ChunkCall(ProcessCall):
         if kind == layout.FAILED:
             take_error(outcome, *loads(data))
         else:
-            take_value(outcome, lambda: load(data) if kind == layout.BODY else marshal.loads(data))
+            take_value(
+                outcome, lambda: self.read(data) if kind == layout.BODY else marshal.loads(data)
+            )
         error: BaseException | None = outcome.error
         if error is None:
             return outcome.value, True
@@ -296,6 +303,13 @@ def _row(first: int, values: bytes) -> bytes:
         row.append(marshal.load(file))
     data = marshal.dumps(row)
     return layout.ITEM_HEAD.pack(first, layout.ROW, len(data)) + data
+
+
+def _takes_long(payload: "memoryview | bytes") -> bool:
+    if loan_of(payload) is None:
+        return len(payload) >= _LARGE
+    # Such an outcome has a frame of its own.
+    return takes_long(memoryview(payload)[layout.ITEM_HEAD.size :])
 
 
 def _last(payload: "memoryview | bytes", received: int) -> int:
