@@ -286,7 +286,9 @@ class ProcessPool(Pool):
                 follower = self.need.popitem(last=False)[0]
         if not usable:
             self._discard(worker)
-        elif follower.loop is worker.loop:
+            return
+        assert follower is not None
+        if follower.loop is worker.loop:
             self._run(worker, follower)
         else:
             with self.lock:
