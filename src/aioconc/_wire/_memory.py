@@ -49,7 +49,7 @@ def make(size: int) -> int:
     if kind == "memfd":
         import fcntl
 
-        fd = os.memfd_create("aioconc", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        fd: int = os.memfd_create("aioconc arena", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.ftruncate(fd, size)
             fcntl.fcntl(fd, _F_ADD_SEALS, _SEALS)
@@ -62,7 +62,7 @@ def make(size: int) -> int:
 
         # At most 31 characters, the limit of macOS.
         name = f"/aioconc-{os.urandom(8).hex()}"
-        fd: int = _posixshmem.shm_open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode=0o600)
+        fd = _posixshmem.shm_open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode=0o600)
         try:
             _posixshmem.shm_unlink(name)
             os.ftruncate(fd, size)

@@ -153,6 +153,7 @@ class CallOptions:
     retries: int = 0
     name: str | None = None
     on_report: Callable[[Any], object] | None = None
+    writable: bool = False
 
 
 class Options(TypedDict, total=False):
@@ -166,6 +167,7 @@ class Options(TypedDict, total=False):
     retries: int
     name: str | None
     on_report: Callable[[Any], object] | None
+    writable: bool
 
 
 class MapOptions(TypedDict):
@@ -207,7 +209,8 @@ class Executor(ABC):
         """The result of `fn(*args, **kwargs)`, run by a worker.
 
         Args:
-            fn: a plain function.
+            fn: a plain function; where `capabilities.coroutines` is True, also an async function,
+                which runs in an event loop of the worker.
             *args: passed to `fn`.
             **kwargs: passed to `fn`.
 
@@ -246,21 +249,28 @@ class Executor(ABC):
         """The items of `gen_fn(*args, **kwargs)`, iterated by a worker, as they come.
 
         Args:
-            gen_fn: a plain generator function, or any function that returns an iterable.
+            gen_fn: a plain generator function, or any function that returns an iterable; where
+                `capabilities.coroutines` is True, also an async generator function.
             *args: passed to `gen_fn`.
             buffer: items that may wait for the reader, int >= 1. The worker pauses when it is full.
             **kwargs: passed to `gen_fn`.
 
         Returns:
             An async context manager that gives an async iterator. Leaving it early closes the
-            generator in the worker and waits for its clean-up.
+            generator in the worker and waits for its clean-up; a worker that can be killed is, if
+            that takes longer than `grace`, here 5 s by default (not with `on_cancel="wait"`).
 
         Raises:
-            UnsupportedOption: this executor cannot stream.
-            Exception: what the generator raised, after the items before it.
+            UnsupportedOption: this executor cannot stream, or `timeout` or `retries` is set.
+            Exception: what the generator raised, after the items before it. `WorkerCrashed` also
+                comes after the items that were sent before.
+            SerializationError: an item could not cross to here. The stream ends with it if the
+                worker could not pickle the item; else the next read goes on with the next item.
 
         Cancellation:
             A reader cancelled while it waits for an item loses none: the next read gets it.
+            A block that is left because its task was cancelled ends the generator as `on_cancel`
+            says, "kill" at once; the cancellation is raised when it has ended.
 
         Example:
             >>> import asyncio
@@ -380,10 +390,12 @@ class Executor(ABC):
         Args:
             fn: a plain function of one item.
             source: sync or async iterable.
-            limit: most calls in flight; default `max_workers`.
+            limit: most calls in flight; default `max_workers`. In processes: most items in flight;
+                by default what two chunks for each worker hold.
             ordered: results in input order, or in completion order.
             on_error: "raise", "return" or "skip".
-            chunk: items sent to a worker at a time; "auto" lets the executor choose.
+            chunk: items sent to a worker at a time, int >= 1; "auto" lets the executor choose. A
+                process gets as many as make about 20 ms of work; each still ends by itself.
             timeout: seconds for each call; default that of the options.
             retry: asked after each failure; see `map_limited`.
             rate: holds back calls; see `map_limited`.
@@ -473,11 +485,15 @@ class Executor(ABC):
             priority: calls with a higher int leave the queue first; 0.
             on_cancel: what a cancelled or timed-out call does to running work: "kill", "soft",
                 "wait" or "abandon".
-            grace: seconds between asking and killing, with `on_cancel="soft"`.
+            grace: seconds between asking and killing, with `on_cancel="soft"`, by default 0; and
+                for the clean-up of a stream that is left early, by default 5.
             retries: how often a call is run again after its worker crashed. Never after an
                 exception, a time-out or a cancellation.
             name: what the call is called in events, errors and logs.
             on_report: called in the loop with every value of `aioconc.worker.report`.
+            writable: large arrays that come from another process may be written, on both sides;
+                what is written is seen by nobody else. By default they are read-only. Where
+                nothing is copied it changes nothing.
 
         Returns:
             An executor of the same class.
@@ -576,6 +592,9 @@ def check_options(options: Options) -> Options:
             case "on_report":
                 if value is not None and not callable(value):
                     raise TypeError(f"on_report must be callable or None, got {value!r}")
+            case "writable":
+                if not isinstance(value, bool):
+                    raise TypeError(f"writable must be True or False, got {value!r}")
             case _:
                 raise TypeError(
                     f"there is no option {name!r}; the options are {', '.join(OPTION_NAMES)}"
