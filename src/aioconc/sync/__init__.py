@@ -26,6 +26,7 @@ from aioconc.sync._semaphore import (
     SyncSemaphore,
 )
 from aioconc.sync._sync_queue import SyncQueue
+from aioconc.sync._timer import Timer, every
 from aioconc.sync._wait_queue import WaitStatistics
 
 __all__ = [
@@ -58,7 +59,9 @@ __all__ = [
     "SyncQueue",
     "SyncRLock",
     "SyncSemaphore",
+    "Timer",
     "WaitStatistics",
+    "every",
 ]
 
 publish(globals())
