@@ -217,6 +217,9 @@ class Queue(Waitable, Generic[T]):
             self._streak = 0
             await _turn()
         self._streak += 1
+        items = self._get_now(max_items)
+        if items is not None:
+            return items
         waiter = TaskWaiter(self._getters)
         items = self._get_or_queue(waiter, max_items)
         if items is None:
@@ -243,6 +246,17 @@ class Queue(Waitable, Generic[T]):
             woken = self._settle()
         self._wake(woken)
         return item
+
+    def _get_now(self, most: int) -> list[T] | None:
+        """Items that are there; None: there is none."""
+        with self._mutex:
+            free = len(self._items) - self._reserved
+            if free <= 0:
+                return None
+            items = [self._pop() for _ in range(min(most, free))]
+            woken = self._settle()
+        self._wake(woken)
+        return items
 
     def _get_or_queue(self, waiter: Waiter, most: int) -> list[T] | None:
         """Items that are there; None: the waiter has been queued for one."""

@@ -42,7 +42,18 @@ class SyncQueue(Generic[T]):
             QueueShutDown: the queue was shut down and is empty.
             RuntimeError: an event loop runs in this thread.
         """
-        return self.get_many(1, timeout=timeout)[0]
+        queue = self._queue
+        if timeout is not None or running_loop() is not None or queue._home.left:
+            timeout = self._check("get", "item = await queue.get()", timeout)
+        # As `Queue.get`: what need not wait is written out.
+        mutex = queue._mutex
+        mutex.acquire()
+        if len(queue._items) > queue._reserved and not queue._putters:
+            item = queue._pop()
+            mutex.release()
+            return item
+        mutex.release()
+        return self._get(1, timeout)[0]
 
     def get_many(self, max_items: int, *, timeout: float | None = None) -> list[T]:
         """Block until there is an item, and take it, with what is there beside it.
@@ -60,15 +71,9 @@ class SyncQueue(Generic[T]):
             RuntimeError: an event loop runs in this thread.
         """
         check_count("max_items", max_items)
-        timeout = self._check("get", "item = await queue.get()", timeout)
-        queue = self._queue
-        waiter = ThreadWaiter(queue._getters)
-        items = queue._get_or_queue(waiter, max_items)
-        if items is None:
-            if not queue._park(waiter, timeout):
-                raise QueueEmpty(f"nothing was put into the queue in {timeout} s")
-            items = queue._get_granted(waiter, max_items)
-        return items
+        return self._get(
+            max_items, self._check("get_many", "items = await queue.get_many(n)", timeout)
+        )
 
     def get_nowait(self) -> T:
         """As `Queue.get_nowait`."""
@@ -173,6 +178,19 @@ class SyncQueue(Generic[T]):
             except QueueShutDown:
                 return
             yield item
+
+    def _get(self, most: int, timeout: float | None) -> list[T]:
+        queue = self._queue
+        items = queue._get_now(most)
+        if items is not None:
+            return items
+        waiter = ThreadWaiter(queue._getters)
+        items = queue._get_or_queue(waiter, most)
+        if items is None:
+            if not queue._park(waiter, timeout):
+                raise QueueEmpty(f"nothing was put into the queue in {timeout} s")
+            items = queue._get_granted(waiter, most)
+        return items
 
     def _check(self, name: str, instead: str, timeout: Any) -> float | None:
         check_blocking(f"{type(self._queue).__name__}.sync.{name}", instead)
