@@ -6,12 +6,18 @@ Every `assert_type` is exact: an `Any` that slips into a signature makes it fail
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Executor as StandardExecutor
-from typing import assert_type
+from typing import Literal, assert_type
 
 import aioconc
 from aioconc import (
+    Barrier,
     CancelScope,
+    Condition,
+    Event,
+    Lock,
+    Queue,
     RateLimiter,
+    Semaphore,
     TaskGroup,
     TaskHandle,
     ThreadExecutor,
@@ -29,6 +35,7 @@ from aioconc import (
 )
 from aioconc.executors import Executor, FuturesExecutor, ProcessExecutor
 from aioconc.flow import MapRun
+from aioconc.sync import LockStatistics, PriorityQueue, QueueStatistics, Timer, every
 from aioconc.testing import (
     BlockReport,
     CancelPoint,
@@ -171,6 +178,32 @@ async def check_scopes() -> None:
         assert_type(scope.deadline, float)
         assert_type(scope.cancel_called, bool)
     assert_type(await shielded(fetch("a"), grace=1), Page)
+
+
+async def check_sync(queue: Queue[int], lock: Lock, event: Event) -> None:
+    assert_type(await queue.get(), int)
+    assert_type(await queue.get_many(3), list[int])
+    assert_type(queue.sync.get(timeout=1), int)
+    assert_type(queue.get_nowait(), int)
+    assert_type([item async for item in queue], list[int])
+    for item in queue.sync:
+        assert_type(item, int)
+    assert_type(queue.statistics(), QueueStatistics)
+    await queue.put_many(range(3))
+    by_length: PriorityQueue[str] = PriorityQueue(key=len)
+    assert_type(await by_length.get(), str)
+    assert_type(lock.sync.acquire(timeout=1.5), bool)
+    assert_type(lock.statistics(), LockStatistics)
+    async with lock, Semaphore(2), Condition(lock) as nothing:
+        assert_type(nothing, None)
+    async with Barrier(2) as number:
+        assert_type(number, int)
+    assert_type(await event.wait(), Literal[True])
+    assert_type(event.sync.wait(1), bool)
+    assert_type(await Condition().wait_for(lambda: [1]), list[int])
+    async with Timer(1, pages, 3) as timer:
+        assert_type(timer.cancel(), bool)
+    await every(1, fetch, "a")
 
 
 async def check_guards() -> None:

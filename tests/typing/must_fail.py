@@ -4,7 +4,11 @@ Each line that ends in `# error` is refused by mypy and by pyright, and no other
 """
 
 from aioconc import (
+    Condition,
+    Lock,
     ProcessExecutor,
+    Queue,
+    Semaphore,
     TaskGroup,
     ThreadExecutor,
     gather_limited,
@@ -14,6 +18,7 @@ from aioconc import (
     race,
     run,
 )
+from aioconc.sync import Timer, every
 from aioconc.testing import cancel_everywhere, no_blocking, no_leaks
 
 
@@ -92,3 +97,18 @@ async def guards() -> None:
         pass
     async with no_blocking():  # error
         pass
+
+
+async def primitives(queue: Queue[int], lock: Lock) -> None:
+    await queue.put("1")  # error
+    await queue.put_many(["1"])  # error
+    queue.sync.put(1, 5)  # error
+    wrong: str = await queue.get()  # error
+    lock.sync.acquire(5)  # error
+    with lock:  # error
+        pass
+    Semaphore("2")  # error
+    Condition(3)  # error
+    Timer(1, len)  # error
+    Timer("1", print)  # error
+    await every(1, fetch, 2)  # error
