@@ -17,6 +17,7 @@ items are in `_queue_orders`, the blocking face is in `_sync_queue`.
 # The calls of most programs, `get` and `put` that need not wait, are written out with `acquire`
 # and `release`: `with` would cost them a third more. Nothing between the two raises.
 
+import sys
 import types
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence, Sized
@@ -120,8 +121,8 @@ class Queue(Waitable, Generic[T]):
     def __init__(self, maxsize: int = 0) -> None:
         super().__init__()
         self._maxsize = maxsize
-        # The bound, as a number to compare with.
-        self._limit: int | float = maxsize if maxsize > 0 else float("inf")
+        # The bound, as a number to compare with; an int, since comparing with `inf` costs more.
+        self._limit = maxsize if maxsize > 0 else sys.maxsize
         self._items: Sized
         self._push: Callable[[T], object]
         self._pop: Callable[[], T]
@@ -307,19 +308,18 @@ class Queue(Waitable, Generic[T]):
         self._streak += 1
         mutex = self._mutex
         mutex.acquire()
-        if (
-            not self._getters
-            and len(self._items) + self._places < self._limit
-            and not self._is_shutdown
-        ):
+        if len(self._items) + self._places >= self._limit or self._is_shutdown:
+            mutex.release()
+        elif self._getters:
+            mutex.release()
+            if self._put_now(item):
+                return
+        else:
             try:
                 self._push(item)
                 self._unfinished += 1
             finally:  # items that cannot be compared
                 mutex.release()
-            return
-        mutex.release()
-        if self._put_now(item):
             return
         waiter = TaskWaiter(self._putters)
         if self._place_or_queue(waiter):
@@ -428,7 +428,7 @@ class Queue(Waitable, Generic[T]):
         """Put the item, and as many more of `source` as there is room for."""
         with self._mutex:
             room = min(self._limit - len(self._items) - self._places, _CHUNK)
-            more = 0 if self._is_shutdown else int(room)
+            more = 0 if self._is_shutdown else room
             self._places += more
         chunk = [first]
         try:
