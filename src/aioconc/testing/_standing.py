@@ -85,7 +85,6 @@ class Standing:
                     self.pids.add(process.pid)
                     self.fds |= process_fds(process)
 
-
     def _add_own(self, since: float) -> None:
         """aioconc's own processes: its service, and the workers of pools that stay."""
         module = sys.modules.get("aioconc.executors.process._pool")
