@@ -119,6 +119,8 @@ def _default_pools() -> list[Any]:
 
 def is_idle(thread: threading.Thread, frame: FrameType | None) -> bool:
     """Whether the thread, with this innermost frame, is a pool's and waits for work."""
+    if getattr(getattr(thread, "_target", None), "__qualname__", "") == "Service._run":
+        return True  # aioconc's own: one for the whole process, for ever
     while frame is not None and frame.f_globals.get("__name__") in _WAITING:
         frame = frame.f_back
     if frame is None:

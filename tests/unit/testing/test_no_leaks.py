@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from aioconc._bridge._service import service
 from aioconc.errors import LeakError
 from aioconc.testing import Leak, LeakReport, loop_factory, no_leaks
 from aioconc.testing._births import births
@@ -255,6 +256,7 @@ async def test_thread_that_ends_a_little_later_is_no_leak() -> None:
 
 async def test_pool_thread_is_a_leak_while_it_works_and_none_when_it_waits() -> None:
     """The facts decide: a pool's worker that runs a call is found, also one that was idle before."""
+    service()  # it stands by, whatever tests came before
     stop = threading.Event()
     with contextlib.ExitStack() as stack:
         pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(1))
