@@ -87,13 +87,13 @@ class Standing:
 
     def _add_own(self, since: float) -> None:
         """aioconc's own processes: its service, and the workers of pools that stay."""
+        bridge = sys.modules.get("aioconc._bridge._service")
+        if bridge is not None and bridge._service is not None:
+            self.threads.add(bridge._service.thread)
+            self.fds |= loop_fds(bridge._service.loop)
         module = sys.modules.get("aioconc.executors.process._pool")
         if module is None:
             return
-        service = sys.modules["aioconc._bridge._service"]._service
-        if service is not None:
-            self.threads.add(service.thread)
-            self.fds |= loop_fds(service.loop)
         self.fds.update(sys.modules["aioconc.executors.process._launch"].life_ends())
         defaults = _default_executors()
         for pool in [*module.pools]:
