@@ -122,7 +122,8 @@ class Cord:
 
     def wait(self) -> "list[Any]":
         """All frames that have arrived, once there is one: the socket does not tell of those that
-        were read and are kept here."""
+        were read and are kept here.
+        """
         while not self._frames:
             self._read(0)
         frames, self._frames = self._frames, []
