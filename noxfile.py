@@ -84,7 +84,15 @@ def tests(session: nox.Session, uvloop: bool) -> None:
 def slow(session: nox.Session) -> None:
     """The tests that are too slow for the default run."""
     session.install("-e", ".[all]", *group("test"))
-    session.run("python", "-m", "pytest", "-m", "slow", "--timeout=600", *session.posargs)
+    wanted = "slow and not soak"
+    session.run("python", "-m", "pytest", "-m", wanted, "--timeout=600", *session.posargs)
+
+
+@nox.session(python=PYTHONS, default=False)
+def soak(session: nox.Session) -> None:
+    """The longest tests: thousands of explored orders, random kills, a million items."""
+    session.install("-e", ".[all]", *group("test"))
+    session.run("python", "-m", "pytest", "-m", "soak", "--timeout=900", *session.posargs)
 
 
 @nox.session

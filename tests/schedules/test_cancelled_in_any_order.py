@@ -18,6 +18,7 @@ SCHEDULES = [
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
 @pytest.mark.parametrize(
     "program",

@@ -245,6 +245,7 @@ def test_the_promise_holds_in_every_explored_order(program: Program) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda each: each.__name__)
 def test_the_promise_holds_in_thousands_of_orders(program: Program) -> None:
     """The same with a budget that exhausts two demotions where that is feasible."""

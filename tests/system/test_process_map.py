@@ -299,6 +299,7 @@ async def test_a_crashed_item_is_tried_again_if_wished(
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.loops("asyncio")
 @pytest.mark.timeout(300)
 async def test_kills_at_random_moments_lose_no_finished_item(
@@ -453,6 +454,7 @@ async def test_retry_rate_key_and_progress_see_items(pool: ProcessExecutor) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.loops("asyncio")
 @pytest.mark.timeout(300)
 async def test_a_million_items_take_no_more_memory_than_a_few(pool: ProcessExecutor) -> None:

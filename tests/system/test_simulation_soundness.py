@@ -189,6 +189,7 @@ def test_right_programs_pass_under_any_order(program: Program) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda each: each.__name__)
 def test_a_thousand_orders_raise_no_false_alarm(program: Program) -> None:
     """The same for a thousand seeds."""
