@@ -82,8 +82,12 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def run_another_loop(self) -> None:
-        """Workers go to a second loop and back; nothing of the first is disturbed."""
-        if not self.closed and None not in self.calls.values():
+        """Workers go to a second loop and back; nothing of the first is disturbed.
+
+        Only while a place is free: the calls of the first loop end when it runs again.
+        """
+        now = self.pool.statistics()
+        if not self.closed and now.busy < now.max_workers:
             assert asyncio.run(self.pool.run(work.add, 1, 1)) == 2
             self.ended.append("value")
 
@@ -136,6 +140,7 @@ class Machine(RuleBasedStateMachine):
             self.runner.close()
 
     async def end(self) -> None:
+        self.closed = True
         async with asyncio.timeout(20):
             await self.pool.aclose(cancel=True)
             if self.calls:
