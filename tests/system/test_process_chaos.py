@@ -14,7 +14,12 @@ from aioconc.executors import ProcessExecutor
 from aioconc.testing import kill_worker
 from tests.system.process_tools import kill, until
 
-pytestmark = [pytest.mark.slow, pytest.mark.soak, pytest.mark.timeout(600), pytest.mark.loops("uvloop")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.soak,
+    pytest.mark.timeout(600),
+    pytest.mark.loops("uvloop"),
+]
 
 CALLS = 10_000
 KILLS = 1_000
