@@ -262,7 +262,7 @@ async def test_pool_thread_is_a_leak_while_it_works_and_none_when_it_waits() -> 
         pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(1))
         stack.callback(stop.set)
         pool.submit(int).result()
-        while ProcessState.now(children=False, fds=False).threads - {threading.current_thread()}:
+        while ProcessState.now(children=False, fds=False).threads & pool._threads:
             await asyncio.sleep(0.001)  # it has answered, and is about to wait again
         leak = of_kind(await leaks_of(lambda _: pool.submit(stop.wait) and None), "thread")
         assert "ThreadPoolExecutor" in leak.what
