@@ -264,7 +264,17 @@ async def test_pool_thread_is_a_leak_while_it_works_and_none_when_it_waits() -> 
         pool.submit(int).result()
         while ProcessState.now(children=False, fds=False).threads & pool._threads:
             await asyncio.sleep(0.001)  # it has answered, and is about to wait again
-        leak = of_kind(await leaks_of(lambda _: pool.submit(stop.wait) and None), "thread")
+        begun = threading.Event()
+
+        def work() -> None:
+            begun.set()
+            stop.wait()
+
+        def block(_: LeakReport) -> None:
+            pool.submit(work)
+            begun.wait(20)  # in the instant before, its stack looks like that of an idle one
+
+        leak = of_kind(await leaks_of(block), "thread")
         assert "ThreadPoolExecutor" in leak.what
         stop.set()
         async with no_leaks():
