@@ -105,6 +105,8 @@ async def test_threads_of_the_worker_are_heard(
     assert str(caplog.records[0].threadName).startswith("Thread")
 
 
+@pytest.mark.slow
+@pytest.mark.soak  # how much fits is the system's affair
 async def test_a_parent_that_stands_still_loses_records_and_is_told(
     pool: ProcessExecutor, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
@@ -121,8 +123,8 @@ async def test_a_parent_that_stands_still_loses_records_and_is_told(
     found = texts(caplog)
     dropped = [each for each in found if "log records were dropped" in each]
     kept = [each for each in found if "dropped" not in each]
-    assert len(dropped) == 1
-    assert len(kept) + int(dropped[0].split()[0]) == 20_000
+    assert dropped
+    assert len(kept) + sum(int(each.split()[0]) for each in dropped) == 20_000
     assert kept == sorted(kept)
 
 
