@@ -8,6 +8,7 @@ import linecache
 from itertools import groupby
 from typing import Any, Final
 
+from aioconc.testing._await_chain import await_chain, is_library
 from aioconc.testing._loop import SimulationLoop
 from aioconc.testing._policies import is_step
 
@@ -78,17 +79,10 @@ def _name(task: "asyncio.Task[Any]", number: int) -> str:
 
 
 def _place(task: "asyncio.Task[Any]") -> str:
-    """Where the task waits now, so where it goes on: innermost line outside asyncio."""
-    place = ""
-    coro: Any = task.get_coro()
-    while coro is not None:
-        frame = getattr(coro, "cr_frame", None) or getattr(coro, "gi_frame", None)
-        if frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] not in (
-            "asyncio",
-            "aioconc",
-        ):
-            file, line = frame.f_code.co_filename, frame.f_lineno
-            source = linecache.getline(file, line).strip()
-            place = f"  line {line} of {frame.f_code.co_name}: {source}"
-        coro = getattr(coro, "cr_await", None) or getattr(coro, "gi_yieldfrom", None)
-    return place
+    """Where the task waits now, so where it goes on: innermost line of the user's code."""
+    for link in reversed(await_chain(task).links):
+        if not is_library(link.frame):
+            code, line = link.frame.f_code, link.frame.f_lineno
+            source = linecache.getline(code.co_filename, line).strip()
+            return f"  line {line} of {code.co_name}: {source}"
+    return ""
