@@ -16,7 +16,8 @@ import pytest
 from aiohttp import ClientSession, web
 
 from aioconc import gather_limited, offload_cpu, offload_io
-from aioconc.testing import Schedule, explore
+from aioconc.errors import DeadlockError
+from aioconc.testing import Schedule, explore, run
 
 Program = Callable[[], Coroutine[Any, Any, None]]
 
@@ -173,6 +174,20 @@ PROGRAMS = [
     ),
     subprocess_beats_the_timeout,
 ]
+
+
+@pytest.mark.may_leave(
+    "threads", "children", "fds", reason="the default pool stays until the interpreter ends"
+)
+def test_an_idle_worker_process_does_not_hold_back_a_verdict() -> None:
+    """What waits for nothing after a call has ended is a deadlock, and is told at once."""
+
+    async def main() -> None:
+        await offload_cpu(abs, -1)
+        await asyncio.Event().wait()
+
+    with pytest.raises(DeadlockError):
+        run(main)
 
 
 def check_seeds(program: Program, seeds: int) -> None:

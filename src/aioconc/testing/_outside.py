@@ -114,14 +114,20 @@ class Outside:
     # -- descriptors --------------------------------------------------------------------------
 
     def _descriptors(self) -> Iterator[Any]:
+        """Those that something unknown may come from: not the loop's own, nor aioconc's workers'.
+
+        A worker that has a call is held work; one that is idle has nothing to say.
+        """
         loop: Any = self._loop
         own = -1 if loop._ssock is None else loop._ssock.fileno()
-        return (key for key in loop._selector.get_map().values() if key.fd != own)
+        for key in loop._selector.get_map().values():
+            reader = _reader_of(key)
+            if key.fd != own and not getattr(reader, "__module__", "").startswith("aioconc."):
+                yield key
 
     def _grace_of(self, key: Any) -> float:
         loop: Any = self._loop
-        reader = key.data[0] if isinstance(key.data, tuple) else None
-        if reader is not None and getattr(reader._callback, "__name__", "") == "_accept_connection":
+        if getattr(_reader_of(key), "__name__", "") == "_accept_connection":
             return _NEAR
         transport = loop._transports.get(key.fd)
         if transport is None:
@@ -131,6 +137,12 @@ class Outside:
             if other is not transport and _ends(other) == (there, here):
                 return _NEAR
         return _FAR
+
+
+def _reader_of(key: Any) -> Any:
+    """What the loop calls when the descriptor is readable."""
+    reader = key.data[0] if isinstance(key.data, tuple) else None
+    return None if reader is None else reader._callback
 
 
 def _is_alive(transport: asyncio.SubprocessTransport) -> bool:
