@@ -19,11 +19,11 @@ PLACES = {
     "aiohttp": ["demo"],
     # Where its scopes must be left alone, and for its subinterpreters.
     "anyio": ["flow/_sinks.py", "executors/_interpreter_pool.py"],
-    "cloudpickle": ["_wire/_body.py", "worker/_entry.py"],
+    "cloudpickle": ["_wire/_pickled.py"],
     "hypothesis": ["testing"],
     "pytest": ["testing"],
     # The two sides of one traceback.
-    "tblib": ["executors/_futures.py", "executors/_remote.py", "worker/_entry.py"],
+    "tblib": ["executors/_futures.py", "executors/_remote.py", "worker/_failures.py"],
     "uvloop": ["runtime/_run.py"],
 }
 

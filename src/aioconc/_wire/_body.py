@@ -3,13 +3,14 @@
     0 | pickle
     1 | flags | count | (kind, offset, length) of the pickle and of each buffer | what is inline
 
-Plain pickle first; cloudpickle for what pickle cannot do, or could only do by naming `__main__`,
-since a worker has no `__main__` of the user's. Large buffers are inline, or in an arena whose
-descriptor comes with the message; what is unpickled from there is not copied.
+Large buffers are inline, or in an arena whose descriptor comes with the message; what is unpickled
+from there is not copied. How values are pickled is left to `_pickled`.
 """
 
-from _pickle import PickleBuffer, dumps, loads
+from _pickle import PickleBuffer, loads
 from struct import Struct
+
+from aioconc._wire._pickled import pickled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -139,16 +140,7 @@ def take_apart(value: object) -> Parts:
         buffers.append(view)
         return False
 
-    try:
-        data = dumps(value, 5, buffer_callback=keep_in_band)
-    except Exception:
-        data = b""
-    if not data or b"__main__" in data:
-        import cloudpickle  # type: ignore[import-untyped]  # it has no annotations
-
-        buffers.clear()
-        data = cloudpickle.dumps(value, 5, buffer_callback=keep_in_band)
-    return Parts(data, buffers)
+    return Parts(pickled(value, keep_in_band, buffers), buffers)
 
 
 def put_together(parts: Parts, lease: "Lease | None") -> "list[bytes | memoryview]":

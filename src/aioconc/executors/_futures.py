@@ -23,6 +23,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from aioconc._internal import _hooks
 from aioconc._internal._check import check_choice, check_count
+from aioconc._wire._pickled import pickled
 from aioconc.errors import ExecutorClosed, SerializationError, WorkerCrashed
 from aioconc.executors._base import CallOptions, Capabilities, Kind, usable_cores
 from aioconc.executors._call import Call, Job
@@ -32,7 +33,8 @@ from aioconc.executors._process_pools import kill_workers, submit_noticed
 from aioconc.executors._remote import take_error, take_value
 from aioconc.executors._stream import StreamingExecutor
 from aioconc.executors._thread import THREADS
-from aioconc.worker._entry import Reply, dump, run_pickled
+from aioconc.worker._entry import run_pickled
+from aioconc.worker._failures import Reply
 
 _log = logging.getLogger("aioconc.executors")
 _names = itertools.count(1)
@@ -43,7 +45,7 @@ Factory = Callable[[], concurrent.futures.Executor]
 def pack(job: Job) -> None:
     """Pickle what the job is made of, before it is submitted, so that a failure costs nothing."""
     try:
-        job.data = dump((job.fn, job.args, job.kwargs))
+        job.data = pickled((job.fn, job.args, job.kwargs))
     except Exception as error:
         raise SerializationError(
             f"{job.label} or its arguments cannot be pickled: {type(error).__name__}: {error}",

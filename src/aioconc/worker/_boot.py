@@ -59,9 +59,9 @@ def main(sock: int, life: int, journal: int, blackbox: int) -> None:
             fn, args = load(initializer)
             fn(*args)
         except BaseException as error:
-            from aioconc.worker._serve import _reply
+            from aioconc.worker._failures import packed
 
-            cord.send(wire.ERROR, number, _reply(error, error))
+            cord.send(wire.ERROR, number, packed(error, error))
             return
     try:
         cord.send(wire.READY, number, *dump(os.getpid()))

@@ -170,12 +170,13 @@ def _packed(value: "Any", served: "Served") -> "tuple[int, bytes]":
     try:
         return layout.BODY, joined(served.cord.dump(value))
     except BaseException as error:
-        from aioconc.worker._serve import _not_picklable
+        from aioconc.worker._failures import cannot_pickle
 
-        return layout.FAILED, _failure(*_not_picklable(served.label, value, error))
+        told = cannot_pickle(f"the result of {served.label}", value, error)
+        return layout.FAILED, _failure(told, error)
 
 
 def _failure(error: BaseException, origin: BaseException) -> bytes:
-    from aioconc.worker._serve import _reply
+    from aioconc.worker._failures import packed
 
-    return _reply(error, origin)
+    return packed(error, origin)

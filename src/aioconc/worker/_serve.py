@@ -7,7 +7,6 @@ come with the first error, asyncio with the first coroutine function.
 
 import sys
 from _contextvars import copy_context
-from _pickle import dumps
 
 from aioconc._wire import _call as layout, _frames as wire
 from aioconc._wire._body import dump, load
@@ -76,7 +75,9 @@ class Worker:
                 named, arguments = arguments
                 variables = [(_variable(*name), value) for name, value in named]
         except BaseException as error:
-            self._fail_args(number, label, error)
+            from aioconc.worker._failures import cannot_unpickle
+
+            self._fail(number, cannot_unpickle(label, error), error)
             return
         finally:
             del view, record, body, payload
@@ -121,7 +122,11 @@ class Worker:
         try:
             pieces = self._cord.dump(value)
         except BaseException as error:
-            self._fail(served.number, *_not_picklable(served.label, value, error))
+            from aioconc.worker._failures import cannot_pickle
+
+            self._fail(
+                served.number, cannot_pickle(f"the result of {served.label}", value, error), error
+            )
             return
         self._end(wire.RESULT, served.number, *pieces)
 
@@ -162,18 +167,9 @@ class Worker:
     # -- failures -----------------------------------------------------------------------------
 
     def _fail(self, number: int, error: BaseException, origin: BaseException) -> None:
-        self._end(wire.ERROR, number, _reply(error, origin))
+        from aioconc.worker._failures import packed
 
-    def _fail_args(self, number: int, label: str, origin: BaseException) -> None:
-        from aioconc.errors import SerializationError
-
-        error = SerializationError(
-            f"the worker cannot unpickle {label} or its arguments: "
-            f"{type(origin).__name__}: {origin}",
-            where="args",
-            side="worker",
-        )
-        self._fail(number, error, origin)
+        self._end(wire.ERROR, number, packed(error, origin))
 
 
 # (module, name) -> the context variable of that name there.
@@ -192,24 +188,3 @@ def _variable(module: str, name: str) -> "ContextVar[Any]":
                 f"{error}"
             ) from error
     return found
-
-
-def _reply(error: BaseException, origin: BaseException) -> bytes:
-    """An error as `(pickled error, traceback as text, traceback as data)`."""
-    from aioconc.worker._entry import failed
-
-    return dumps(failed(error, origin)[1:], 5)
-
-
-def _not_picklable(
-    label: str, value: object, origin: BaseException
-) -> tuple[BaseException, BaseException]:
-    from aioconc.errors import SerializationError
-
-    error = SerializationError(
-        f"the result of {label}, a {type(value).__qualname__}, cannot be pickled: "
-        f"{type(origin).__name__}: {origin}",
-        where="result",
-        side="worker",
-    )
-    return error, origin

@@ -130,14 +130,9 @@ class Served:
         try:
             pieces = self.cord.dump(item)
         except Exception as error:
-            from aioconc.errors import SerializationError
+            from aioconc.worker._failures import cannot_pickle
 
-            raise SerializationError(
-                f"an item of {self.label}, a {type(item).__qualname__}, cannot be pickled: "
-                f"{type(error).__name__}: {error}",
-                where="result",
-                side="worker",
-            ) from error
+            raise cannot_pickle(f"an item of {self.label}", item, error) from error
         self.may_send -= 1
         self.cord.send(wire.ITEM, self.number, *pieces)
 

@@ -33,7 +33,7 @@ from aioconc.executors._call import Call
 from aioconc.executors._futures_face import FutureJob
 from aioconc.executors._remote import take_error, take_value
 from aioconc.executors.process._functions import Functions
-from aioconc.worker._entry import failed
+from aioconc.worker._failures import failed
 
 if TYPE_CHECKING:
     import mmap

@@ -1,0 +1,41 @@
+"""Pickling for another process: plain pickle first, cloudpickle for what needs it.
+
+cloudpickle sends by value what pickle cannot do, or could only do by naming `__main__`, since the
+other process has no `__main__` of the user's. It is loaded when it is first needed.
+"""
+
+from _pickle import dumps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+
+def pickled(
+    value: object,
+    keep_in_band: "Callable[[Any], bool] | None" = None,
+    buffers: "list[memoryview] | None" = None,
+) -> bytes:
+    """`value`, pickled.
+
+    Args:
+        value: what is to be sent.
+        keep_in_band: pickle's `buffer_callback`.
+        buffers: what `keep_in_band` fills; emptied where pickling begins anew.
+
+    Raises:
+        Exception: it cannot be pickled, whatever says so.
+    """
+    try:
+        data = dumps(value, 5, buffer_callback=keep_in_band)
+    except Exception:
+        data = b""
+    if data and b"__main__" not in data:
+        return data
+    import cloudpickle  # type: ignore[import-untyped]  # it has no annotations
+
+    if buffers is not None:
+        buffers.clear()
+    by_value: bytes = cloudpickle.dumps(value, 5, buffer_callback=keep_in_band)
+    return by_value
