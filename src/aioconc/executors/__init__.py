@@ -6,12 +6,7 @@ neither multiprocessing nor cloudpickle before a process is needed.
 """
 
 from aioconc._internal._public import publish
-from aioconc.executors._base import (
-    Capabilities,
-    Executor,
-    ExecutorStatistics,
-    Fate,
-)
+from aioconc.executors._base import Capabilities, Executor, ExecutorStatistics, Fate
 from aioconc.executors._futures import FuturesExecutor
 from aioconc.executors._inline import InlineExecutor
 from aioconc.executors._interpreter import InterpreterExecutor

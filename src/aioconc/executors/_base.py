@@ -8,20 +8,18 @@ reach workers is left to the subclasses.
 
 import copy
 import functools
-import inspect
 import os
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Hashable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Hashable, Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from types import BuiltinFunctionType, FunctionType, MethodType, TracebackType
+from types import TracebackType
 from typing import (
     TYPE_CHECKING,
     Any,
     ClassVar,
     Literal,
-    NoReturn,
     ParamSpec,
     Self,
     TypedDict,
@@ -31,8 +29,10 @@ from typing import (
     overload,
 )
 
-from aioconc._internal._check import check_choice, check_count, check_timeout
+from aioconc._internal._check import check_count
 from aioconc.errors import UnsupportedOption
+from aioconc.executors._callables import check_function
+from aioconc.executors._options import CallOptions, Options, check_options
 
 if TYPE_CHECKING:
     import concurrent.futures
@@ -43,7 +43,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
-OnCancel = Literal["kill", "soft", "wait", "abandon"]
 Kind = Literal["io", "cpu", "gpu"]
 KINDS: tuple[Kind, ...] = ("io", "cpu", "gpu")
 
@@ -141,35 +140,6 @@ class ExecutorStatistics:
     cancelled: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class CallOptions:
-    """How one call is to be run; see `Executor.options`."""
-
-    timeout: float | None = None
-    queue_timeout: float | None = None
-    priority: int = 0
-    on_cancel: OnCancel = "wait"
-    grace: float | None = None
-    retries: int = 0
-    name: str | None = None
-    on_report: Callable[[Any], object] | None = None
-    writable: bool = False
-
-
-class Options(TypedDict, total=False):
-    """The keywords of `Executor.options`."""
-
-    timeout: float | None
-    queue_timeout: float | None
-    priority: int
-    on_cancel: OnCancel
-    grace: float | None
-    retries: int
-    name: str | None
-    on_report: Callable[[Any], object] | None
-    writable: bool
-
-
 class MapOptions(TypedDict):
     """What a map leaves to the window."""
 
@@ -181,9 +151,6 @@ class MapOptions(TypedDict):
     limit_per_key: int | None
     buffer: int | None
     progress: Any
-
-
-OPTION_NAMES = tuple(Options.__annotations__)
 
 
 class Executor(ABC):
@@ -571,113 +538,6 @@ class Executor(ABC):
             f"<{type(self).__name__} {now.busy}/{now.max_workers} busy, {now.queued} queued"
             f"{abandoned}>"
         )
-
-
-def check_options(options: Options) -> Options:
-    """The options, once their values are checked."""
-    for name, value in options.items():
-        match name:
-            case "timeout" | "queue_timeout" | "grace":
-                check_timeout(name, value)
-            case "priority":
-                if isinstance(value, bool) or not isinstance(value, int):
-                    raise TypeError(f"priority must be an int, got {value!r}")
-            case "on_cancel":
-                check_choice(name, value, ("kill", "soft", "wait", "abandon"))
-            case "retries":
-                check_count(name, value, least=0)
-            case "name":
-                if value is not None and not isinstance(value, str):
-                    raise TypeError(f"name must be a str or None, got {value!r}")
-            case "on_report":
-                if value is not None and not callable(value):
-                    raise TypeError(f"on_report must be callable or None, got {value!r}")
-            case "writable":
-                if not isinstance(value, bool):
-                    raise TypeError(f"writable must be True or False, got {value!r}")
-            case _:
-                raise TypeError(
-                    f"there is no option {name!r}; the options are {', '.join(OPTION_NAMES)}"
-                )
-    return options
-
-
-_COROUTINE = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
-_ASYNC = _COROUTINE | inspect.CO_ASYNC_GENERATOR
-
-
-def check_function(
-    fn: Any, caller: str, *, coroutines: bool = False, async_generators: bool = False
-) -> None:
-    """Refuse what is not a plain function, with the line that was probably meant.
-
-    Args:
-        fn: what was passed.
-        caller: to whom.
-        coroutines: an async function will do as well.
-        async_generators: an async generator function will do as well.
-    """
-    kind = type(fn)
-    if kind is BuiltinFunctionType or (kind is FunctionType and not fn.__code__.co_flags & _ASYNC):
-        return  # nearly always
-    inner = fn
-    while isinstance(inner, (functools.partial, MethodType)):
-        inner = inner.func if isinstance(inner, functools.partial) else inner.__func__
-    if isinstance(inner, FunctionType):
-        flags = inner.__code__.co_flags
-        if flags & inspect.CO_ASYNC_GENERATOR:
-            if not async_generators:
-                _refuse_async_generator(name_of(fn), caller)
-        elif flags & _COROUTINE and not coroutines:
-            _refuse_async_function(name_of(fn), caller, async_generators)
-        return
-    if isinstance(fn, Coroutine):
-        name = name_of(fn)
-        fn.close()
-        raise TypeError(
-            f"{caller} expected a plain function, got coroutine {name}(...); "
-            f"did you mean `await {name}(...)`, or {caller}(fn, arg) with a plain function?"
-        )
-    if callable(fn):
-        if not coroutines and inspect.iscoroutinefunction(getattr(fn, "__call__", None)):  # noqa: B004  # its kind
-            raise TypeError(
-                f"{caller} expected a plain function, got {name_of(fn)}, whose calls give "
-                "coroutines; await it itself, or pass the part of it that blocks"
-            )
-    else:
-        shown = repr(fn)
-        shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
-        raise TypeError(
-            f"{caller} expected a function and its arguments, got {shown}; "
-            f"did you mean {caller}(fn, arg) instead of {caller}(fn(arg))?"
-        )
-
-
-def _refuse_async_function(name: str, caller: str, generators: bool) -> NoReturn:
-    if generators:
-        raise TypeError(
-            f"{caller} expected a generator function, got the async function {name}, which gives "
-            "one value; await run() with it instead"
-        )
-    raise TypeError(
-        f"{caller} expected a plain function, got the async function {name}; await {name}(...) "
-        "itself, or pass the part of it that blocks; only ProcessExecutor.run takes async "
-        "functions, and runs them in a loop of the worker"
-    )
-
-
-def _refuse_async_generator(name: str, caller: str) -> NoReturn:
-    raise TypeError(
-        f"{caller} expected a plain function, got the async generator function {name}; iterate "
-        f"it itself, or iterate it in a worker with ProcessExecutor.stream"
-    )
-
-
-def name_of(fn: Any) -> str:
-    """The name by which a user knows `fn`."""
-    while isinstance(fn, functools.partial):
-        fn = fn.func
-    return getattr(fn, "__qualname__", None) or type(fn).__qualname__
 
 
 def usable_cores() -> int:

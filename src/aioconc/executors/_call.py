@@ -17,7 +17,8 @@ from aioconc._bridge._loop_calls import LoopCalls
 from aioconc._bridge._mailbox import mailbox_of
 from aioconc._internal import _hooks
 from aioconc.errors import ExecutorClosed, TaskCancelled, WorkerExit, WorkerTimeout
-from aioconc.executors._base import CallOptions, name_of
+from aioconc.executors._callables import name_of
+from aioconc.executors._options import CallOptions
 from aioconc.tasks._join import join
 from aioconc.worker._link import Cancelled, Link
 from aioconc.worker._place import set_link

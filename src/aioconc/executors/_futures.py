@@ -25,9 +25,10 @@ from aioconc._internal import _hooks
 from aioconc._internal._check import check_choice, check_count
 from aioconc._wire._pickled import pickled
 from aioconc.errors import ExecutorClosed, SerializationError, WorkerCrashed
-from aioconc.executors._base import CallOptions, Capabilities, Kind, usable_cores
+from aioconc.executors._base import Capabilities, Kind, usable_cores
 from aioconc.executors._call import Call, Job
 from aioconc.executors._futures_face import FutureJob, FuturesFace, at_exit, finish_all
+from aioconc.executors._options import CallOptions
 from aioconc.executors._pool import Pool
 from aioconc.executors._process_pools import kill_workers, submit_noticed
 from aioconc.executors._remote import take_error, take_value

@@ -19,8 +19,8 @@ from typing import Any, ParamSpec, TypeVar
 
 from aioconc._internal._check import check_count
 from aioconc.errors import SerializationError
-from aioconc.executors._base import name_of
 from aioconc.executors._call import Job
+from aioconc.executors._callables import name_of
 from aioconc.executors._pool import Pool
 from aioconc.worker._entry import Chunk
 

@@ -15,17 +15,10 @@ from typing import Any, ClassVar, ParamSpec, TypeVar
 from aioconc._internal import _hooks
 from aioconc._internal._check import check_count, check_timeout
 from aioconc.errors import ExecutorClosed, UnsupportedOption, WorkerTimeout
-from aioconc.executors._base import (
-    CallOptions,
-    Capabilities,
-    Executor,
-    ExecutorStatistics,
-    Fate,
-    Kind,
-    check_function,
-    name_of,
-)
+from aioconc.executors._base import Capabilities, Executor, ExecutorStatistics, Fate, Kind
 from aioconc.executors._call import contained
+from aioconc.executors._callables import check_function, name_of
+from aioconc.executors._options import CallOptions
 from aioconc.tasks._scope import raise_if_cancelled
 from aioconc.worker._link import Link
 from aioconc.worker._place import set_link

@@ -14,14 +14,9 @@ from types import MappingProxyType, TracebackType
 from typing import Generic, ParamSpec, TypeVar, Unpack
 
 from aioconc._internal._check import check_choice
-from aioconc.executors._base import (
-    KINDS,
-    Executor,
-    Kind,
-    Options,
-    check_function,
-    check_options,
-)
+from aioconc.executors._base import KINDS, Executor, Kind
+from aioconc.executors._callables import check_function
+from aioconc.executors._options import Options, check_options
 
 P = ParamSpec("P")
 R = TypeVar("R")

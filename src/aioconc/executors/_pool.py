@@ -16,14 +16,10 @@ from aioconc._bridge._mailbox import mailbox_of
 from aioconc._internal import _hooks
 from aioconc._internal._check import check_timeout
 from aioconc.errors import ExecutorClosed, WorkerCrashed, WorkerTimeout
-from aioconc.executors._base import (
-    CallOptions,
-    Executor,
-    ExecutorStatistics,
-    Fate,
-    check_function,
-)
+from aioconc.executors._base import Executor, ExecutorStatistics, Fate
 from aioconc.executors._call import Call, Job, join_call, tell_cancelled
+from aioconc.executors._callables import check_function
+from aioconc.executors._options import CallOptions
 from aioconc.executors._queue import JobQueue
 from aioconc.tasks._join import join
 from aioconc.tasks._scope import raise_if_cancelled

@@ -16,8 +16,9 @@ from typing import Any, Generic, TypeVar
 from aioconc._bridge._credits import Credits
 from aioconc._internal._check import check_count
 from aioconc.errors import UnsupportedOption
-from aioconc.executors._base import Executor, Fate, check_function
+from aioconc.executors._base import Executor, Fate
 from aioconc.executors._call import Call, join_call, tell_cancelled
+from aioconc.executors._callables import check_function
 from aioconc.executors._pool import PoolExecutor
 
 T = TypeVar("T")

@@ -11,14 +11,10 @@ import threading
 from typing import ClassVar
 
 from aioconc._internal._check import check_count
-from aioconc.executors._base import (
-    CallOptions,
-    Capabilities,
-    Kind,
-    usable_cores,
-)
+from aioconc.executors._base import Capabilities, Kind, usable_cores
 from aioconc.executors._call import Job
 from aioconc.executors._futures_face import FuturesFace
+from aioconc.executors._options import CallOptions
 from aioconc.executors._pool import Pool
 from aioconc.executors._stream import StreamingExecutor
 

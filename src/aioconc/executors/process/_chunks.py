@@ -18,8 +18,8 @@ from aioconc._bridge._errand import run_errand
 from aioconc._wire import _call as layout, _frames as wire
 from aioconc._wire._body import dump, loan_of
 from aioconc.errors import SerializationError, WorkerCrashed, WorkerTimeout
-from aioconc.executors._base import CallOptions
 from aioconc.executors._call import contained
+from aioconc.executors._options import CallOptions
 from aioconc.executors._remote import take_error, take_value
 from aioconc.executors.process._chunk_sizes import ChunkSizes
 from aioconc.executors.process._jobs import ProcessCall, takes_long

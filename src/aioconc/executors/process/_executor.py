@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 from aioconc._internal._check import check_count, check_timeout
 from aioconc._wire._body import dump
 from aioconc._wire._call import REPORTS
-from aioconc.executors._base import CallOptions, Capabilities, Kind, MapOptions, usable_cores
+from aioconc.executors._base import Capabilities, Kind, MapOptions, usable_cores
 from aioconc.executors._call import Call
 from aioconc.executors._futures_face import FuturesFace
+from aioconc.executors._options import CallOptions
 from aioconc.executors._pool import Pool
 from aioconc.executors._stream import Stream, StreamingExecutor
 from aioconc.executors.process._context import Carried

@@ -28,9 +28,10 @@ from aioconc._wire._body import (
 )
 from aioconc._wire._loans import scarce
 from aioconc.errors import SerializationError
-from aioconc.executors._base import CallOptions, name_of
 from aioconc.executors._call import Call
+from aioconc.executors._callables import name_of
 from aioconc.executors._futures_face import FutureJob
+from aioconc.executors._options import CallOptions
 from aioconc.executors._remote import take_error, take_value
 from aioconc.executors.process._functions import Functions
 from aioconc.worker._failures import failed

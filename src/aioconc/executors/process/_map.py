@@ -10,7 +10,8 @@ from collections.abc import AsyncIterable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from aioconc._internal._check import check_choice, check_limit
-from aioconc.executors._base import MapOptions, name_of
+from aioconc.executors._base import MapOptions
+from aioconc.executors._callables import name_of
 from aioconc.executors.process._batches import Batches
 from aioconc.executors.process._chunk_sizes import ChunkSizes
 from aioconc.executors.process._chunks import ChunkRunner

@@ -20,8 +20,8 @@ from aioconc._bridge._service import service
 from aioconc._internal import _hooks
 from aioconc._wire._arenas import Arenas
 from aioconc.errors import ExecutorClosed, WorkerCrashed
-from aioconc.executors._base import CallOptions
 from aioconc.executors._call import Job
+from aioconc.executors._options import CallOptions
 from aioconc.executors._pool import Pool
 from aioconc.executors.process._functions import Functions
 from aioconc.executors.process._jobs import ProcessCall
