@@ -27,6 +27,7 @@ from aioconc.executors.process._functions import Functions
 from aioconc.executors.process._jobs import ProcessCall
 from aioconc.executors.process._launch import Recipe, launch, shared_memory_descriptors
 from aioconc.executors.process._memory import OutOfMemory
+from aioconc.executors.process._patrol import start_patrol
 from aioconc.executors.process._worker import WorkerProcess
 
 _log = logging.getLogger("aioconc.executors")
@@ -47,10 +48,6 @@ _MOST_SENT = 3
 
 # Seconds between two looks at a dying process, where the system does not tell of its end.
 _LOOK = 0.002
-
-# Seconds between two looks for calls whose loop was closed. Nobody waits for those; what waits is
-# their slot.
-_PATROL = 0.5
 
 
 class ProcessPool(Pool):
@@ -102,8 +99,8 @@ class ProcessPool(Pool):
         self.need: OrderedDict[Any, None] = OrderedDict()
         self.starting = 0
         self._failed_starts = 0
-        # Whether the service looks after this pool from time to time.
-        self._patrolled = False
+        # Whether the service looks after this pool from time to time; see `_patrol`.
+        self.is_patrolled = False
         # Closed with cancel=True: what has not begun does not begin.
         self._cancelling = False
         self._memory = OutOfMemory()
@@ -128,9 +125,8 @@ class ProcessPool(Pool):
 
     def _begin(self, job: Any) -> None:
         """In the job's loop: give it a worker, or have it wait for one."""
-        if not self._patrolled:
-            self._patrolled = True
-            service().call(self._patrol_later)
+        if not self.is_patrolled:
+            start_patrol(self)
         with self.lock:
             worker = self._take_idle(job.loop)
             if worker is None:
@@ -606,68 +602,6 @@ class ProcessPool(Pool):
             workers = list(self.workers)
         for worker in workers:
             worker.kill()
-
-    # -- from time to time: all of it in the service --------------------------------------------
-
-    def _patrol_later(self) -> None:
-        wait = _PATROL
-        if self.idle_timeout is not None:
-            wait = min(wait, max(self.idle_timeout / 2, 0.01))
-        service().loop.call_later(wait, self._patrol)
-
-    def _patrol(self) -> None:
-        """End workers that have been idle for too long; take over what closed loops have left."""
-        now = time.monotonic()
-        with self.lock:
-            old = []
-            if self.idle_timeout is not None:
-                # The oldest are first.
-                while self.idle and now - self.idle[0].idle_since >= self.idle_timeout:
-                    old.append(self.idle.pop(0))
-            shrinks = self.idle_timeout is not None and bool(self.idle)
-            self._patrolled = shrinks or bool(self.running)
-            workers = list(self.workers)
-        for worker in old:
-            self._let_go(worker)
-        for worker in workers:
-            if worker.process.pidfd < 0:
-                self._see_end(worker)
-            self._look_after(worker)
-        self._look_for_lost_jobs()
-        if self._patrolled:
-            self._patrol_later()
-
-    def _look_after(self, worker: WorkerProcess) -> None:
-        """Is it with a loop that was closed?"""
-        offered: Any = worker.offered
-        job: Any = worker.job
-        if offered is not None and offered.loop.is_closed():
-            # Nobody will come for it.
-            worker.offered = None
-            self._drop(offered)
-            self._offer(worker)
-        elif job is not None and job.loop.is_closed() and worker.loop is not service().loop:
-            if worker.dead:
-                self._bury(worker)
-                return
-            home = service()
-            worker.attach(home.loop, home.mailbox)
-            if not job.abandoned:  # what was abandoned may end
-                worker.kill()
-
-    def _look_for_lost_jobs(self) -> None:
-        """Jobs that were on their way to a loop when it was closed."""
-        with self.lock:
-            running: list[Any] = [*self.running]
-            lost = [
-                each
-                for each in running
-                if each.loop.is_closed() and each.worker is None and not each.finished
-            ]
-            for job in lost:
-                self.need.pop(job, None)
-        for job in lost:
-            self._drop(job)
 
 
 def how_ended(exitcode: int | None) -> str:
