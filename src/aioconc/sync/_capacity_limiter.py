@@ -7,16 +7,15 @@ deadlocks when all places are taken), and that places are handed over in the ord
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 from aioconc._internal._check import check_limit
+from aioconc.sync._held import Held, SyncHeld
 from aioconc.sync._home import refuse
 from aioconc.sync._wait_queue import (
     Owner,
     TaskWaiter,
     ThreadWaiter,
-    Waitable,
     Waiter,
     WaitQueue,
     WaitStatistics,
@@ -44,7 +43,7 @@ class CapacityLimiterStatistics(WaitStatistics):
     borrowers: tuple[str, ...]
 
 
-class CapacityLimiter(Waitable):
+class CapacityLimiter(Held):
     """So many borrowers at a time: tasks of any event loop, threads, or what you name.
 
     Its names are those of `anyio.CapacityLimiter`; it works across threads and loops.
@@ -156,17 +155,6 @@ class CapacityLimiter(Waitable):
             woken = self._settle()
         self._wake(woken)
 
-    async def __aenter__(self) -> None:
-        await self.acquire()
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.release()
-
     @property
     def sync(self) -> "SyncCapacityLimiter":
         """The same limiter for threads: its names block, and take a `timeout`."""
@@ -239,16 +227,16 @@ class CapacityLimiter(Waitable):
         return tasks_among(self._borrowers)
 
 
-class SyncCapacityLimiter:
+class SyncCapacityLimiter(SyncHeld):
     """A `CapacityLimiter` for threads: what waits, blocks the thread.
 
     Raises RuntimeError in the thread of a running event loop, which it would stop.
     """
 
-    __slots__ = ("_limiter",)
+    __slots__ = ()
 
-    def __init__(self, limiter: CapacityLimiter) -> None:
-        self._limiter = limiter
+    _called = "limiter"
+    _held: CapacityLimiter
 
     def acquire(self, *, timeout: float | None = None) -> bool:
         """Block until a place is borrowed for this thread.
@@ -264,24 +252,5 @@ class SyncCapacityLimiter:
         """
         check_blocking("CapacityLimiter.sync.acquire", "await limiter.acquire()")
         timeout = check_wait(timeout)
-        waiter = self._limiter._enter(ThreadWaiter, me())
-        return waiter is None or self._limiter._park(waiter, timeout)
-
-    def release(self) -> None:
-        """As `CapacityLimiter.release`."""
-        self._limiter.release()
-
-    def __enter__(self) -> None:
-        check_blocking("with CapacityLimiter.sync", "async with limiter")
-        self.acquire()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._limiter.release()
-
-    def __repr__(self) -> str:
-        return f"{self._limiter!r}.sync"
+        waiter = self._held._enter(ThreadWaiter, me())
+        return waiter is None or self._held._park(waiter, timeout)

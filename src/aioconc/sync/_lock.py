@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal
 
+from aioconc.sync._held import Held, SyncHeld
 from aioconc.sync._home import refuse
 from aioconc.sync._wait_queue import (
     Owner,
     TaskWaiter,
     ThreadWaiter,
-    Waitable,
     Waiter,
     WaitQueue,
     WaitStatistics,
@@ -42,7 +42,7 @@ class LockStatistics(WaitStatistics):
     owner: str | None
 
 
-class Lock(Waitable):
+class Lock(Held):
     """One holder at a time: a task of any event loop, or a thread.
 
     Equals `asyncio.Lock`, which it replaces line by line, and works across threads and loops.
@@ -210,17 +210,16 @@ class Lock(Waitable):
         return tasks_among([self._owner])
 
 
-class SyncLock:
+class SyncLock(SyncHeld):
     """A `Lock` for threads: what waits, blocks the thread.
 
     Equals `threading.Lock`. Raises RuntimeError in the thread of a running event loop, which it
     would stop.
     """
 
-    __slots__ = ("_lock",)
+    __slots__ = ()
 
-    def __init__(self, lock: Lock) -> None:
-        self._lock = lock
+    _held: Lock
 
     def acquire(self, *, timeout: float | None = None) -> bool:
         """Block until the lock is taken.
@@ -234,35 +233,16 @@ class SyncLock:
         Raises:
             RuntimeError: an event loop runs in this thread.
         """
-        check_blocking(f"{type(self._lock).__name__}.sync.acquire", "await lock.acquire()")
+        check_blocking(f"{type(self._held).__name__}.sync.acquire", "await lock.acquire()")
         return self._acquire(check_wait(timeout))
 
     def _acquire(self, timeout: float | None) -> bool:
-        lock = self._lock
+        lock = self._held
         if lock._home.left:
             refuse(lock)
         waiter = lock._enter(ThreadWaiter, me())
         return waiter is None or lock._park(waiter, timeout)
 
-    def release(self) -> None:
-        """As `Lock.release`."""
-        self._lock.release()
-
     def locked(self) -> bool:
         """Whether somebody holds it."""
-        return self._lock.locked()
-
-    def __enter__(self) -> None:
-        check_blocking(f"with {type(self._lock).__name__}.sync", "async with lock")
-        self.acquire()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._lock.release()
-
-    def __repr__(self) -> str:
-        return f"{self._lock!r}.sync"
+        return self._held.locked()

@@ -4,9 +4,9 @@ It guarantees what `Lock` does, and that nobody but the owner releases it.
 """
 
 from asyncio import current_task
-from types import TracebackType
 from typing import Any, Literal
 
+from aioconc.sync._held import Held
 from aioconc.sync._home import refuse
 from aioconc.sync._lock import Lock, SyncLock
 from aioconc.sync._wait_queue import Owner, TaskWaiter, me, name_of
@@ -71,16 +71,9 @@ class RLock(Lock):
             return
         super().release()
 
-    async def __aenter__(self) -> None:
-        await self.acquire()
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.release()
+    # Without the short cuts of `Lock`, which do not count.
+    __aenter__ = Held.__aenter__
+    __aexit__ = Held.__aexit__
 
     @property
     def sync(self) -> "SyncRLock":
@@ -131,5 +124,5 @@ class SyncRLock(SyncLock):
     __slots__ = ()
 
     def _acquire(self, timeout: float | None) -> bool:
-        lock: Any = self._lock
+        lock: Any = self._held
         return lock._enter_again(me()) or super()._acquire(timeout)

@@ -6,15 +6,14 @@ those who wait. Who holds a permit is not recorded: anybody may give one back.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Literal
 
 from aioconc._internal._check import check_count
+from aioconc.sync._held import Held, SyncHeld
 from aioconc.sync._home import refuse
 from aioconc.sync._wait_queue import (
     TaskWaiter,
     ThreadWaiter,
-    Waitable,
     Waiter,
     WaitQueue,
     WaitStatistics,
@@ -35,7 +34,7 @@ class SemaphoreStatistics(WaitStatistics):
     permits_free: int
 
 
-class Semaphore(Waitable):
+class Semaphore(Held):
     """So many holders at a time, tasks of any event loop or threads.
 
     Equals `asyncio.Semaphore`, which it replaces line by line, and works across threads and loops.
@@ -106,17 +105,6 @@ class Semaphore(Waitable):
     def locked(self) -> bool:
         """Whether `acquire` would wait."""
         return self._value == 0
-
-    async def __aenter__(self) -> None:
-        await self.acquire()
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.release()
 
     @property
     def sync(self) -> "SyncSemaphore":
@@ -197,17 +185,17 @@ class BoundedSemaphore(Semaphore):
             )
 
 
-class SyncSemaphore:
+class SyncSemaphore(SyncHeld):
     """A `Semaphore` for threads: what waits, blocks the thread.
 
     Equals `threading.Semaphore`. Raises RuntimeError in the thread of a running event loop, which
     it would stop.
     """
 
-    __slots__ = ("_semaphore",)
+    __slots__ = ()
 
-    def __init__(self, semaphore: Semaphore) -> None:
-        self._semaphore = semaphore
+    _called = "semaphore"
+    _held: Semaphore
 
     def acquire(self, *, timeout: float | None = None) -> bool:
         """Block until a permit is taken.
@@ -221,7 +209,7 @@ class SyncSemaphore:
         Raises:
             RuntimeError: an event loop runs in this thread.
         """
-        semaphore = self._semaphore
+        semaphore = self._held
         check_blocking(f"{type(semaphore).__name__}.sync.acquire", "await semaphore.acquire()")
         timeout = check_wait(timeout)
         if semaphore._home.left:
@@ -231,23 +219,8 @@ class SyncSemaphore:
 
     def release(self, n: int = 1) -> None:
         """As `Semaphore.release`."""
-        self._semaphore.release(n)
+        self._held.release(n)
 
     def locked(self) -> bool:
         """Whether `acquire` would wait."""
-        return self._semaphore.locked()
-
-    def __enter__(self) -> None:
-        check_blocking(f"with {type(self._semaphore).__name__}.sync", "async with semaphore")
-        self.acquire()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._semaphore.release()
-
-    def __repr__(self) -> str:
-        return f"{self._semaphore!r}.sync"
+        return self._held.locked()
