@@ -1405,3 +1405,16 @@ async def test_higher_priorities_leave_the_queue_first(
     await asyncio.gather(*queued)
     assert log.read_text().split() == ["urgent", "first", "second", "low"]
     await let_go(calls, gate)
+
+
+async def test_a_stream_refuses_the_options_of_single_calls(pool: Executor) -> None:
+    """Rather than that they are passed over in silence."""
+    if not pool.capabilities.stream:
+        pytest.skip("cannot stream")
+    for name in ("timeout", "queue_timeout"):
+        view = pool.options(**{name: 1.0})  # type: ignore[arg-type]
+        with pytest.raises(UnsupportedOption, match=rf"stream\(\) takes no {name}, got 1\.0; put"):
+            view.stream(range, 3)
+    if pool.capabilities.retries:
+        with pytest.raises(UnsupportedOption, match=r"stream\(\) takes no retries, got 2"):
+            pool.options(retries=2).stream(range, 3)

@@ -14,11 +14,11 @@ from typing import Any, ClassVar, ParamSpec, TypeVar
 
 from aioconc._internal import _hooks
 from aioconc._internal._check import check_count, check_timeout
-from aioconc.errors import ExecutorClosed, UnsupportedOption, WorkerTimeout
+from aioconc.errors import ExecutorClosed, WorkerTimeout
 from aioconc.executors._base import Capabilities, Executor, ExecutorStatistics, Fate, Kind
 from aioconc.executors._call import contained
 from aioconc.executors._callables import check_function, name_of
-from aioconc.executors._options import CallOptions
+from aioconc.executors._options import CallOptions, check_stream_options
 from aioconc.tasks._scope import raise_if_cancelled
 from aioconc.worker._link import Link
 from aioconc.worker._place import set_link
@@ -160,11 +160,7 @@ class InlineExecutor(Executor):
         """As `Executor.stream`; each item is made when it is asked for, so none waits."""
         check_function(gen_fn, f"{type(self).__name__}.stream")
         check_count("buffer", buffer)
-        if self._options.timeout is not None:
-            raise UnsupportedOption(
-                f"stream() takes no timeout, got {self._options.timeout!r}; "
-                "put the block into aioconc.fail_after(seconds)"
-            )
+        check_stream_options(self._options)
         return self._stream(gen_fn, args, kwargs)
 
     @asynccontextmanager

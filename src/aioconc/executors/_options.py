@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
 from aioconc._internal._check import check_choice, check_count, check_timeout
+from aioconc.errors import UnsupportedOption
 
 OnCancel = Literal["kill", "soft", "wait", "abandon"]
 
@@ -72,3 +73,18 @@ def check_options(options: Options) -> Options:
                     f"there is no option {name!r}; the options are {', '.join(OPTION_NAMES)}"
                 )
     return options
+
+
+def check_stream_options(options: CallOptions) -> None:
+    """Refuse what makes sense for a call that gives one value only."""
+    for name in ("timeout", "queue_timeout"):
+        if (value := getattr(options, name)) is not None:
+            raise UnsupportedOption(
+                f"stream() takes no {name}, got {value!r}; "
+                "put the block into aioconc.fail_after(seconds)"
+            )
+    if options.retries:
+        raise UnsupportedOption(
+            f"stream() takes no retries, got {options.retries!r}: items that were read would come "
+            "again; start a new stream where the last one ended"
+        )

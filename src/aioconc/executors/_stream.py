@@ -19,6 +19,7 @@ from aioconc.errors import UnsupportedOption
 from aioconc.executors._base import Executor, Fate
 from aioconc.executors._call import Call, join_call, tell_cancelled
 from aioconc.executors._callables import check_function
+from aioconc.executors._options import check_stream_options
 from aioconc.executors._pool import PoolExecutor
 
 T = TypeVar("T")
@@ -39,16 +40,7 @@ class StreamingExecutor(PoolExecutor):
                 f"{type(self).__name__} over processes cannot stream; use ProcessExecutor or "
                 "ThreadExecutor, or run() a function that returns the items in parts"
             )
-        if self._options.timeout is not None:
-            raise UnsupportedOption(
-                f"stream() takes no timeout, got {self._options.timeout!r}; "
-                "put the block into aioconc.fail_after(seconds)"
-            )
-        if self._options.retries:
-            raise UnsupportedOption(
-                f"stream() takes no retries, got {self._options.retries!r}: items that were read "
-                "would come again; start a new stream where the last one ended"
-            )
+        check_stream_options(self._options)
         return self._open_stream(gen_fn, args, kwargs, buffer)
 
     def _open_stream(
