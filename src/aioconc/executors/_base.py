@@ -228,7 +228,8 @@ class Executor(ABC):
             that takes longer than `grace`, here 5 s by default (not with `on_cancel="wait"`).
 
         Raises:
-            UnsupportedOption: this executor cannot stream, or `timeout` or `retries` is set.
+            UnsupportedOption: this executor cannot stream, or `timeout`, `queue_timeout` or
+                `retries` is set.
             Exception: what the generator raised, after the items before it. `WorkerCrashed` also
                 comes after the items that were sent before.
             SerializationError: an item could not cross to here. The stream ends with it if the

@@ -9,7 +9,8 @@ import pytest
 
 from aioconc.flow import RateLimiter
 from aioconc.tasks import CancelScope
-from tests.virtual_time import VirtualTimeLoop, run_virtual
+from aioconc.testing._loop import SimulationLoop
+from tests.virtual_time import run_virtual
 
 
 async def _log_when_acquired(limiter, log, name, cost=1):
@@ -190,7 +191,7 @@ def test_it_never_spins_or_stalls_at_any_clock_reading(start):
 def test_a_timer_that_fires_early_is_not_believed():
     """The clock is read again and the wait goes on."""
 
-    class EarlyTimers(VirtualTimeLoop):
+    class EarlyTimers(SimulationLoop):
         def call_later(self, delay, callback, *args, context=None):
             return super().call_later(delay * 0.9, callback, *args, context=context)
 
