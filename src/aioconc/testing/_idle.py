@@ -119,8 +119,6 @@ class Idle:
 
     def _wait_for_held(self, timeout: float | None) -> Events | None:
         """Wait while held work is under way; None once there is none."""
-        if not self._outside.held():
-            return None
         began = before = perf_counter()
         piece = 0.001
         while self._outside.held():
