@@ -18,6 +18,7 @@ from typing import Any, Final, Literal
 from aioconc.errors import DeadlockError, LivelockError, StuckError
 from aioconc.testing._await_chain import await_chain, call_site
 from aioconc.testing._cancel_rules import End, Kinds, Usual, end_of
+from aioconc.testing._end_tasks import cancel
 from aioconc.testing._loop import SimulationLoop
 from aioconc.testing._probe import Chooses, Injection, Probe
 from aioconc.testing._process_state import ProcessState
@@ -196,9 +197,7 @@ class Trial:
             except (DeadlockError, LivelockError, StuckError) as verdict:
                 self._problem(f"what is left does not end when cancelled: {verdict}", verdict)
             return
-        if left := asyncio.all_tasks(loop):
-            for task in left:
-                task.cancel()
+        if left := [task for task in asyncio.all_tasks(loop) if cancel(task)]:
             ends = asyncio.gather(*left, return_exceptions=True)
             if (hang := self._until_done(loop, ends)) is not None:
                 self._problem(f"what is left does not end when cancelled: {hang}", hang)

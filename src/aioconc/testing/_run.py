@@ -6,10 +6,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from aioconc.errors import DeadlockError
+from aioconc.testing._end_tasks import end_tasks
 from aioconc.testing._loop import ScheduledLoop, SimulationLoop, check_schedules_work, loop_factory
 from aioconc.testing._policies import policy_of
 from aioconc.testing._schedule import Schedule, check_schedule
-from aioconc.testing._simulate import check_program, end_tasks
+from aioconc.testing._simulate import check_program
 
 T = TypeVar("T")
 
@@ -56,18 +57,12 @@ def run(
         def factory() -> asyncio.AbstractEventLoop:
             return ScheduledLoop(policy)
 
-    try:
-        with asyncio.Runner(loop_factory=factory) as runner:
-            try:
-                return runner.run(fn())
-            except DeadlockError:
-                end_tasks(runner.get_loop())
-                raise
-    except RecursionError as error:
-        # From the runner, which cannot cancel tasks that await each other either.
-        if not isinstance(error.__context__, DeadlockError):
+    with asyncio.Runner(loop_factory=factory) as runner:
+        try:
+            return runner.run(fn())
+        except DeadlockError:
+            end_tasks(runner.get_loop())  # the runner could not end tasks that await each other
             raise
-        raise error.__context__ from None
 
 
 async def settle() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from aioconc.errors import DeadlockError, LivelockError, StuckError
+from aioconc.testing._end_tasks import end_tasks
 from aioconc.testing._loop import SimulationLoop
 from aioconc.testing._policies import Reorder, policy_of
 from aioconc.testing._schedule import Schedule
@@ -98,28 +99,6 @@ def tidy_up(loop: SimulationLoop) -> None:
         loop.run_until_complete(loop.shutdown_asyncgens())
     if loop._default_executor is not None:
         loop.run_until_complete(loop.shutdown_default_executor())
-
-
-def end_tasks(loop: asyncio.AbstractEventLoop) -> "set[asyncio.Task[Any]]":
-    """Cancel every task of a loop that stands, and run it until they have ended; those tasks."""
-    tasks = {task for task in asyncio.all_tasks(loop) if _is_cancelled(task)}
-    if tasks:
-        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-    return tasks
-
-
-def _is_cancelled(task: "asyncio.Task[Any]") -> bool:
-    """Cancel a task; False if that is impossible, since it waits in a circle of bare awaits.
-
-    `Task.cancel` goes from a task to the one that it awaits, and never ends there. Such a task is
-    left to the garbage collector, without the report that it was still pending.
-    """
-    try:
-        task.cancel()
-    except RecursionError:
-        task._log_destroy_pending = False  # type: ignore[attr-defined]  # for just this
-        return False
-    return True
 
 
 def error_of_report(context: dict[str, Any]) -> BaseException | None:

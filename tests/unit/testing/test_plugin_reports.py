@@ -67,6 +67,31 @@ def test_deadlock_reads_as_who_waits_for_whom(pytester: pytest.Pytester) -> None
     assert len(section) < 25
 
 
+@pytest.mark.parametrize("last", ["asyncio.Event().wait()", "tasks[0]"])
+def test_tasks_that_await_each_other_read_as_a_deadlock(
+    pytester: pytest.Pytester, last: str
+) -> None:
+    """Though `Task.cancel` cannot end them, and goes round until the interpreter stops it."""
+    result = run(
+        pytester,
+        """
+@marked
+async def test_it():
+    tasks = []
+
+    async def wait_for(other):
+        await asyncio.sleep(0)
+        await tasks[other]
+
+    tasks += [asyncio.create_task(wait_for(1)), asyncio.create_task(wait_for(0))]
+    await LAST
+""".replace("LAST", last),
+    )
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["E *DeadlockError: deadlock: *"])
+    assert not [line for line in failures(result) if "RecursionError" in line]
+
+
 @pytest.mark.parametrize("style", ["short", "long"])
 def test_finding_in_the_test_shows_its_line(pytester: pytest.Pytester, style: str) -> None:
     """What `explore` found shows the line that called it, the line that failed, and no other."""

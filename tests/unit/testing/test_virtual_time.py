@@ -331,8 +331,6 @@ def test_tasks_that_await_each_other_are_a_deadlock() -> None:
             await tasks[other]
 
         tasks += [asyncio.create_task(wait_for(1)), asyncio.create_task(wait_for(0))]
-        for task in tasks:
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
         await asyncio.Event().wait()
 
     with pytest.raises(DeadlockError):

@@ -13,6 +13,7 @@ from typing import Any, Final
 import pytest
 
 from aioconc.errors import DeadlockError, LeakError, LivelockError, StuckError
+from aioconc.testing._end_tasks import cancel
 from aioconc.testing._loop import SimulationLoop
 from aioconc.testing._plugin._loops import body_of, is_async, is_test_case
 from aioconc.testing._plugin._mark import Wish, refuse, wish_of
@@ -72,15 +73,16 @@ class _Run:
         return not self.ended.done() and not self.loop.is_closed()
 
     def cancel(self) -> "set[asyncio.Future[Any]]":
-        """Cancel the body and what it has started; all of which ends then, if it ends."""
+        """Cancel the body and what it has started; gives what ends then, if it ends."""
         assert self._task is not None
         self.given_up = True
         # The current one is the next example.
         spared = {self._task, asyncio.current_task(self.loop)}
-        tasks = asyncio.all_tasks(self.loop) - self._tasks_before - spared
-        for each in (self._task, *tasks):
-            each.cancel()
-        return {self.ended, *tasks}
+        started = asyncio.all_tasks(self.loop) - self._tasks_before - spared
+        ends: set[asyncio.Future[Any]] = {each for each in started if cancel(each)}
+        if cancel(self._task):
+            ends.add(self.ended)
+        return ends
 
     def swallow_cancel(self) -> None:
         """The body was cancelled and given up: nobody waits for it, and its task goes on."""
@@ -149,8 +151,8 @@ class _Guard:
 
     async def _end_last_example(self) -> None:
         """Hypothesis takes a verdict for a failure like any other, and tries the next example."""
-        if self._run is not None and self._run.hangs:
-            await asyncio.wait(self._run.cancel())
+        if self._run is not None and self._run.hangs and (ends := self._run.cancel()):
+            await asyncio.wait(ends)
 
     def end_order(self) -> None:
         """From here on, the usual order, also if the body never ends."""
@@ -169,8 +171,10 @@ class _Guard:
         run.end_order()
         assert isinstance(run.loop, SimulationLoop), "no other loop gives verdicts"
         run.loop.usual_order_from_here()
+        if not (ends := run.cancel()):
+            return
         try:
-            run.loop.run_until_complete(asyncio.gather(*run.cancel(), return_exceptions=True))
+            run.loop.run_until_complete(asyncio.gather(*ends, return_exceptions=True))
         except VERDICTS as again:
             first, _, _ = str(again).partition("\n")
             verdict.add_note(f"and when its tasks were cancelled, they did not end: {first}")
