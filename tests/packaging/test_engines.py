@@ -20,6 +20,8 @@ PLACES = {
     # Where its scopes must be left alone, and for its subinterpreters.
     "anyio": ["flow/_sinks.py", "executors/_interpreter_pool.py"],
     "cloudpickle": ["_wire/_pickled.py"],
+    "gevent": ["executors/greenlets/_gevent.py"],
+    "greenlet": ["executors/greenlets/_greenlet.py"],
     "hypothesis": ["testing"],
     "pytest": ["testing"],
     # The two sides of one traceback.

@@ -34,6 +34,7 @@ from aioconc import (
     use,
 )
 from aioconc.executors import Executor, FuturesExecutor, ProcessExecutor
+from aioconc.executors.greenlets import await_, greenlet_run
 from aioconc.flow import MapRun
 from aioconc.sync import LockStatistics, PriorityQueue, QueueStatistics, Timer, every
 from aioconc.testing import (
@@ -237,6 +238,12 @@ def check_cancel_everywhere() -> None:
     assert_type(report.failures, tuple[CancelPoint, ...])
     assert_type(report.points[0].delays, tuple[str, ...])
     cancel_everywhere(main, target="children", check=lambda: None)
+
+
+async def check_greenlets() -> None:
+    assert_type(await greenlet_run(parse, "<p>", 2, strict=True), list[int])
+    assert_type(await_(fetch("a")), Page)
+    assert_type(await_(asyncio.ensure_future(fetch("a"))), Page)
 
 
 def check_errors(error: aioconc.WorkerCrashed, other: aioconc.SerializationError) -> None:

@@ -18,6 +18,7 @@ from aioconc import (
     race,
     run,
 )
+from aioconc.executors.greenlets import await_, greenlet_run
 from aioconc.sync import Timer, every
 from aioconc.testing import cancel_everywhere, no_blocking, no_leaks
 
@@ -112,3 +113,10 @@ async def primitives(queue: Queue[int], lock: Lock) -> None:
     Timer(1, len)  # error
     Timer("1", print)  # error
     await every(1, fetch, 2)  # error
+
+
+async def greenlets() -> None:
+    await greenlet_run(parse, 1)  # error
+    await greenlet_run(parse, "a", deep=2)  # error
+    wrong: str = await greenlet_run(parse, "a")  # error
+    await_(parse("a"))  # error
