@@ -151,6 +151,26 @@ class ExecutorClosed(AioconcError, RuntimeError):
     """A call reached an executor that is closed or closing."""
 
 
+class OwnerDied(AioconcError, RuntimeError):
+    """The process or call that had something has ended, and did not give it back itself.
+
+    Attributes:
+        pid: process id of the process, or None where it is not known.
+        exitcode: its exit status, or None where it is not known; negative: killed by that signal.
+    """
+
+    def __init__(
+        self, message: str, *, pid: int | None = None, exitcode: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.pid = pid
+        self.exitcode = exitcode
+
+
+class ManagerClosed(AioconcError, RuntimeError):
+    """A shared object was used after its manager had closed, or while it was closing."""
+
+
 class UnsupportedOption(AioconcError, ValueError):
     """An executor was asked for something that its `capabilities` exclude."""
 
@@ -233,7 +253,9 @@ __all__ = [
     "ExecutorClosed",
     "LeakError",
     "LivelockError",
+    "ManagerClosed",
     "MissingExtra",
+    "OwnerDied",
     "RemoteError",
     "ScheduleFailure",
     "SerializationError",
