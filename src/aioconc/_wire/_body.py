@@ -4,12 +4,14 @@
     1 | flags | count | (kind, offset, length) of the pickle and of each buffer | what is inline
 
 Large buffers are inline, or in an arena whose descriptor comes with the message; what is unpickled
-from there is not copied. How values are pickled is left to `_pickled`.
+from there is not copied. Descriptors that objects own come with it too (`_passing`). How values are
+pickled is left to `_pickled`.
 """
 
 from _pickle import PickleBuffer, loads
 from struct import Struct
 
+from aioconc._wire._passing import here
 from aioconc._wire._pickled import pickled
 
 TYPE_CHECKING = False
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from aioconc._wire._arenas import Arenas, Lease
+    from aioconc._wire._descriptors import Carried, Descriptor
     from aioconc._wire._loans import Loan
 
 # Buffers of this many bytes and more travel beside the pickle: below it, copying them costs less
@@ -47,18 +50,21 @@ _INLINE = 0xFFFF_FFFF_FFFF_FFFF
 
 
 class Parts:
-    """A pickled value, and the buffers that do not go into the pickle."""
+    """A pickled value, and the buffers and descriptors that do not go into the pickle."""
 
-    __slots__ = ("buffers", "data")
+    __slots__ = ("buffers", "data", "descriptors")
 
-    def __init__(self, data: bytes, buffers: "list[memoryview]") -> None:
+    def __init__(
+        self, data: bytes, buffers: "list[memoryview]", descriptors: "list[Descriptor]"
+    ) -> None:
         self.data = data
         self.buffers = buffers
+        self.descriptors = descriptors
 
     @property
-    def is_small(self) -> bool:
-        """Whether there is nothing for an arena."""
-        return not self.buffers and len(self.data) < LARGE
+    def is_plain(self) -> bool:
+        """Whether there is nothing for an arena, and no descriptor."""
+        return not self.buffers and not self.descriptors and len(self.data) < LARGE
 
     @property
     def for_arena(self) -> "list[memoryview]":
@@ -68,16 +74,24 @@ class Parts:
         return [memoryview(self.data), *self.buffers]
 
 
-class Leased(bytes):
-    """The first piece of a body whose buffers are in an arena: to be sent with its descriptor."""
+class Laden(bytes):
+    """The first piece of a body that is to be sent with descriptors."""
 
-    lease: "Lease"
+    lease: "Lease | None"
+    descriptors: "list[Descriptor]"
+
+    @property
+    def carried(self) -> "list[Carried]":
+        """What is sent with it: its arena, if it has one, and what objects own."""
+        return [*([self.lease.arena] if self.lease else ()), *self.descriptors]
 
 
-class Lent(bytes):
-    """A payload that came with the descriptor of an arena."""
+class Received(bytes):
+    """A payload that came with descriptors."""
 
-    loan: "Loan"
+    # The arena, if one came.
+    loan: "Loan | None" = None
+    descriptors: "list[Descriptor]"
 
 
 def ready(value: "Any") -> "Any":
@@ -140,7 +154,13 @@ def take_apart(value: object) -> Parts:
         buffers.append(view)
         return False
 
-    return Parts(pickled(value, keep_in_band, buffers), buffers)
+    descriptors: list[Descriptor] = []
+    before, here.leaving = here.leaving, descriptors
+    try:
+        data = pickled(value, keep_in_band, (buffers, descriptors))
+    finally:
+        here.leaving = before
+    return Parts(data, buffers, descriptors)
 
 
 def put_together(parts: Parts, lease: "Lease | None") -> "list[bytes | memoryview]":
@@ -151,7 +171,7 @@ def put_together(parts: Parts, lease: "Lease | None") -> "list[bytes | memoryvie
         lease: the arena that holds what is for an arena; None: all is inline.
     """
     data, buffers = parts.data, parts.buffers
-    if not buffers and lease is None:
+    if not buffers and lease is None and not parts.descriptors:
         return [_PLAIN, data]
     offsets = [_INLINE] * (len(buffers) + 1)
     if lease is not None:
@@ -165,11 +185,14 @@ def put_together(parts: Parts, lease: "Lease | None") -> "list[bytes | memoryvie
         entries.append(_ENTRY.pack(kind, offset, view.nbytes))
     flags = _SLOW if copied >= LARGE else 0
     head = _COUNT.pack(_WITH_BUFFERS, flags, len(entries)) + b"".join(entries)
+    if lease is not None or parts.descriptors:
+        laden = Laden(head)
+        laden.lease = lease
+        laden.descriptors = parts.descriptors
+        head = laden
     if lease is None:
         return [head, data, *buffers]
-    leased = Leased(head)
-    leased.lease = lease
-    return [leased, data] if offsets[0] == _INLINE else [leased]
+    return [head, data] if offsets[0] == _INLINE else [head]
 
 
 def dump(value: object, arenas: "Arenas | None" = None) -> "list[bytes | memoryview]":
@@ -177,26 +200,33 @@ def dump(value: object, arenas: "Arenas | None" = None) -> "list[bytes | memoryv
 
     Args:
         value: what to send.
-        arenas: where large buffers go; None: inline. The first piece may then be `Leased`.
+        arenas: where large buffers go; None: inline.
+
+    The first piece may be `Laden`.
 
     Raises:
         Exception: `value` cannot be pickled, whatever says so.
     """
     parts = take_apart(value)
-    if arenas is None or parts.is_small:
-        return put_together(parts, None)
-    return put_together(parts, arenas.fill(parts.for_arena))
+    return put_together(parts, None if arenas is None else fill_arena(parts, arenas))
+
+
+def fill_arena(parts: Parts, arenas: "Arenas") -> "Lease | None":
+    """Copy what is for an arena into one; None if nothing is, or there is none."""
+    buffers = parts.for_arena
+    return arenas.fill(buffers) if buffers else None
 
 
 def joined(pieces: "list[bytes | memoryview]") -> bytes:
-    """The pieces in one, which is `Leased` if the first of them is."""
+    """The pieces in one, which is `Laden` if the first of them is."""
     data = b"".join(pieces)
     first = pieces[0]
-    if type(first) is not Leased:
+    if type(first) is not Laden:
         return data
-    leased = Leased(data)
-    leased.lease = first.lease
-    return leased
+    laden = Laden(data)
+    laden.lease = first.lease
+    laden.descriptors = first.descriptors
+    return laden
 
 
 def is_slow(body: "memoryview | bytes") -> bool:
@@ -204,18 +234,30 @@ def is_slow(body: "memoryview | bytes") -> bool:
     return len(body) >= LARGE or (body[0] == _WITH_BUFFERS and bool(body[1] & _SLOW))
 
 
+def received(body: "memoryview | bytes") -> Received | None:
+    """The payload that it is a part of, if descriptors came with that."""
+    source: Any = body.obj if isinstance(body, memoryview) else body
+    return source if type(source) is Received else None
+
+
 def loan_of(body: "memoryview | bytes") -> "Loan | None":
     """The arena that came with it, if one did."""
-    source: Any = body.obj if isinstance(body, memoryview) else body
-    return source.loan if type(source) is Lent else None
+    source = received(body)
+    return None if source is None else source.loan
+
+
+def has_descriptors(body: "memoryview | bytes") -> bool:
+    """Whether descriptors came with it that objects own, and that were not taken yet."""
+    source = received(body)
+    return source is not None and bool(source.descriptors)
 
 
 def load(body: "memoryview | bytes", *, writable: bool = False) -> "Any":
     """The value of a body.
 
     Args:
-        body: as `dump` made it, in one piece; a part of its frame's payload, if it came with an
-            arena.
+        body: as `dump` made it, in one piece; a part of its frame's payload, if descriptors came
+            with it.
         writable: arrays may be written. What is written is seen by nobody else.
 
     Raises:
@@ -224,7 +266,8 @@ def load(body: "memoryview | bytes", *, writable: bool = False) -> "Any":
     view = memoryview(body)
     if view[0] != _WITH_BUFFERS:
         return loads(view[1:])
-    loan = loan_of(view)
+    source = received(view)
+    loan, arrived = (None, None) if source is None else (source.loan, source.descriptors)
     if loan is not None:
         loan.writable = writable
     _, _, count = _COUNT.unpack_from(view)
@@ -233,6 +276,7 @@ def load(body: "memoryview | bytes", *, writable: bool = False) -> "Any":
     at += count * _ENTRY.size
     buffers: list[Any] = []
     lent = False
+    before, here.arriving = here.arriving, arrived
     try:
         for kind, offset, size in entries:
             if offset != _INLINE:
@@ -250,7 +294,14 @@ def load(body: "memoryview | bytes", *, writable: bool = False) -> "Any":
             else:
                 buffers.append(bytes(piece))
         return loads(buffers.pop(0), buffers=buffers)
+    except BaseException:
+        for each in arrived or ():
+            each.close()  # now: the traceback may hold what was to take them
+        raise
     finally:
+        here.arriving = before
+        if arrived:
+            arrived.clear()
         buffers.clear()
         if lent and loan is not None:
             loan.end()

@@ -11,6 +11,14 @@ from struct import calcsize, pack, unpack_from
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Sequence
+    from typing import Protocol
+
+    class Carried(Protocol):
+        """What has a descriptor, which is open as long as it exists."""
+
+        @property
+        def fd(self) -> int: ...
 
     Ancillary = list[tuple[int, int, bytes]]
 
@@ -20,8 +28,9 @@ _TRUNCATED: int = getattr(_socket, "MSG_CTRUNC", 0)
 _CLOEXEC: int = getattr(_socket, "MSG_CMSG_CLOEXEC", 0)
 
 _INT = calcsize("i")
-# A frame has one at most; a system may deliver those of several at once.
-_SPACE = _socket.CMSG_SPACE(8 * _INT) if hasattr(_socket, "CMSG_SPACE") else 0
+# What Linux takes with one message, less one for an arena.
+MOST = 252
+_SPACE = _socket.CMSG_SPACE((MOST + 1) * _INT) if hasattr(_socket, "CMSG_SPACE") else 0
 
 
 class Descriptor:
@@ -46,14 +55,32 @@ class Descriptor:
             )
         return self._fd
 
-    def __del__(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
+    @property
+    def is_lost(self) -> bool:
+        """Whether it did not arrive."""
+        return self._fd < 0
+
+    def detach(self) -> int:
+        """Its number; it is the caller's from now on.
+
+        Raises:
+            OSError: it was lost.
+        """
+        fd, self._fd = self.fd, -1
+        return fd
+
+    def close(self) -> None:
+        """Close it, if it is here."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    __del__ = close
 
 
-def ancillary(fd: int) -> "Ancillary":
-    """What `sendmsg` needs to send the descriptor along."""
-    return [(_LEVEL, _RIGHTS, pack("i", fd))]
+def ancillary(carried: "Sequence[Carried]") -> "Ancillary":
+    """What `sendmsg` needs to send their descriptors along."""
+    return [(_LEVEL, _RIGHTS, pack(f"{len(carried)}i", *(each.fd for each in carried)))]
 
 
 def receive(sock: "socket.socket", size: int, flags: int = 0) -> "tuple[bytes, list[Descriptor]]":
@@ -74,7 +101,7 @@ def receive(sock: "socket.socket", size: int, flags: int = 0) -> "tuple[bytes, l
                 if not _CLOEXEC:
                     os.set_inheritable(fd, False)
     if told & _TRUNCATED:
-        arrived.append(Descriptor(-1))
+        arrived.append(Descriptor(-1))  # stands for all that are missing
     return data, arrived
 
 

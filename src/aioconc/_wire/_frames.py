@@ -11,13 +11,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from aioconc._wire._body import Laden
     from aioconc._wire._descriptors import Descriptor
     from aioconc._wire._loans import Loans
 
 # Kind of frame, descriptors that came with it, number of the call, length of the payload.
 HEADER = Struct("<BBxxIQ")
 
-# Number of the lease of the arena whose descriptor came, before the payload.
+# Before the payload, if descriptors came: number of the lease of the arena whose descriptor is the
+# first of them; 0: none is.
 _LEASE = Struct("<Q")
 
 # From the parent.
@@ -38,10 +40,11 @@ REPORT = 20  # a value for the caller's `on_report`
 ASK = 21  # call a function in the loop
 LOG = 22  # a log record
 RETIRE = 23  # ends after this call
+TAKEN = 24  # the call has begun, and has its descriptors
 
 
 def encode(
-    kind: int, number: int, *pieces: "bytes | memoryview", lease: int = 0
+    kind: int, number: int, *pieces: "bytes | memoryview", laden: "Laden | None" = None
 ) -> "list[bytes | memoryview]":
     """The pieces of a frame, in the order in which they are to be sent.
 
@@ -49,18 +52,19 @@ def encode(
         kind: one of the above.
         number: of the call.
         *pieces: the payload.
-        lease: number of the arena whose descriptor is sent with the first byte; 0: none.
+        laden: the one of them whose descriptors are sent with the first byte; None: there is none.
     """
     length = sum(map(len, pieces))
-    if lease:
-        return [HEADER.pack(kind, 1, number, length + _LEASE.size), _LEASE.pack(lease), *pieces]
+    if laden is not None:
+        head = HEADER.pack(kind, len(laden.carried), number, length + _LEASE.size)
+        return [head, _LEASE.pack(laden.lease.number if laden.lease else 0), *pieces]
     return [HEADER.pack(kind, 0, number, length), *pieces]
 
 
 # Rule 1: `_need` bytes must be there for the next step; below that, what arrives is collected.
 # Rule 2: descriptors come no later than the first byte of their frame, and in the same order.
 class Decoder:
-    """Takes in bytes, gives out frames `(kind, number, payload, has an arena)`.
+    """Takes in bytes, gives out frames `(kind, number, payload, how many descriptors)`.
 
     Args:
         loans: what is done with arenas that arrive; None: none do.
@@ -87,7 +91,7 @@ class Decoder:
                 if len(data) == HEADER.size + length:
                     payload = memoryview(data)[HEADER.size :]
                     if descriptors:
-                        payload = self._lend(payload)
+                        payload = self._unload(payload, descriptors)
                     return [(kind, number, payload, descriptors)]
         collected = self._data
         collected += data
@@ -110,7 +114,7 @@ class Decoder:
             else:
                 payload = memoryview(bytes(memoryview(collected)[start:at]))
             if descriptors:
-                payload = self._lend(payload)
+                payload = self._unload(payload, descriptors)
             frames.append((kind, number, payload, descriptors))
             if not self._data:
                 self._need = size
@@ -121,15 +125,24 @@ class Decoder:
             del collected[:at]
         return frames
 
-    def _lend(self, payload: memoryview) -> memoryview:
-        from aioconc._wire._body import Lent
+    def _unload(self, payload: memoryview, count: int) -> memoryview:
+        """The payload together with the descriptors that came with it."""
+        from aioconc._wire._body import Received
+        from aioconc._wire._descriptors import Descriptor
         from aioconc._wire._loans import Loan
 
-        assert self._loans is not None
+        arrived: list[Descriptor] = []
+        while len(arrived) < count:
+            each = self._arrived.pop(0) if self._arrived else Descriptor(-1)
+            # One that was lost stands for all that are missing of its frame.
+            arrived += [each] * (count - len(arrived) if each.is_lost else 1)
         (lease,) = _LEASE.unpack_from(payload)
-        lent = Lent(payload[_LEASE.size :])
-        lent.loan = Loan(self._loans, lease, self._arrived.pop(0))
-        return memoryview(lent)
+        received = Received(payload[_LEASE.size :])
+        if lease:
+            assert self._loans is not None
+            received.loan = Loan(self._loans, lease, arrived.pop(0))
+        received.descriptors = arrived
+        return memoryview(received)
 
     @property
     def missing(self) -> int:

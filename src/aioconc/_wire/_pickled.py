@@ -8,21 +8,21 @@ from _pickle import dumps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
 
 def pickled(
     value: object,
     keep_in_band: "Callable[[Any], bool] | None" = None,
-    buffers: "list[memoryview] | None" = None,
+    collected: "Sequence[list[Any]]" = (),
 ) -> bytes:
     """`value`, pickled.
 
     Args:
         value: what is to be sent.
         keep_in_band: pickle's `buffer_callback`.
-        buffers: what `keep_in_band` fills; emptied where pickling begins anew.
+        collected: what fills while it is pickled; emptied where pickling begins anew.
 
     Raises:
         Exception: it cannot be pickled, whatever says so.
@@ -35,7 +35,7 @@ def pickled(
         return data
     import cloudpickle  # type: ignore[import-untyped]  # it has no annotations
 
-    if buffers is not None:
-        buffers.clear()
+    for each in collected:
+        each.clear()
     by_value: bytes = cloudpickle.dumps(value, 5, buffer_callback=keep_in_band)
     return by_value

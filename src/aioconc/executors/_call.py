@@ -42,6 +42,7 @@ class Job:
         "_ticket",
         "abandoned",
         "args",
+        "cargo",
         "data",
         "error",
         "finished",
@@ -73,6 +74,9 @@ class Job:
         self.refusal: Exception | None = None
         # Function and arguments in pickled form, where the worker shares no memory with us.
         self.data: bytes | None = None
+        # Large buffers and descriptors that are sent with it; let go as soon as it is not sent any
+        # more, since the traceback of an error may keep the job.
+        self.cargo: Any = None
         # What the pool underneath made of the job, where there is such a pool.
         self.future: Future[Any] | None = None
 

@@ -112,6 +112,7 @@ class Pool:
 
     def finish(self, job: Job, good: bool | None) -> Job | None:
         """Count a job as over; returns the one that takes its place, now in `running`."""
+        job.cargo = None
         with self.lock:
             job.finished = True
             late = job.abandoned
@@ -139,6 +140,7 @@ class Pool:
         """Take a job back before it starts; False if it has started."""
         if not job.claim():
             return False
+        job.cargo = None
         with self.lock:
             self.cancelled += 1
             # Else a worker is just being woken for it and will find it claimed.
@@ -187,6 +189,7 @@ class Pool:
                 self.queue.clear()
         for job in dropped:
             if job.claim():
+                job.cargo = None
                 job.refuse(
                     ExecutorClosed(
                         f"{self.kind} {self.name!r} was closed with cancel=True before "
@@ -254,25 +257,44 @@ class PoolExecutor(Executor):
         check_function(fn, f"{type(self).__name__}.run", coroutines=self.capabilities.coroutines)
         raise_if_cancelled()
         options = self._options
-        attempt = 1
-        while True:
-            call = self._call(fn, args, kwargs, options)
-            call.attempt = attempt
-            try:
-                result: R = await self._finish(call, options)
-            except WorkerCrashed as error:
-                error.attempt = attempt
-                if attempt > options.retries:
-                    raise
-                attempt += 1
-            else:
-                return result
+        call = self._call(fn, args, kwargs, options)
+        # For a further attempt, which sends what was pickled for the first one.
+        cargo = call.cargo if options.retries else None
+        try:
+            while True:
+                try:
+                    result: R = await self._finish(call, options)
+                except WorkerCrashed as error:
+                    error.attempt = call.attempt
+                    if call.attempt > options.retries:
+                        raise
+                else:
+                    return result
+                call = self._again(call, cargo, fn, args, kwargs)
+        finally:
+            cargo = None
 
     def _call(self, fn: Callable[..., Any], args: Any, kwargs: Any, options: CallOptions) -> Call:
         """The call, not yet submitted."""
         call = Call(fn, args, kwargs, options)
         call.pool_name = self._pool.kind
         return call
+
+    def _again(
+        self, call: Call, cargo: Any, fn: Callable[..., Any], args: Any, kwargs: Any
+    ) -> Call:
+        """A further attempt at a call whose worker crashed.
+
+        Args:
+            call: the last one.
+            cargo: what it had to send along.
+            fn: of both.
+            args: of both.
+            kwargs: of both.
+        """
+        made = self._call(fn, args, kwargs, self._options)
+        made.attempt = call.attempt + 1
+        return made
 
     async def _finish(self, call: Call, options: CallOptions) -> Any:
         """Submit the call and see it to its end, whatever happens to this task."""

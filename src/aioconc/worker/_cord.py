@@ -1,8 +1,8 @@
 """The worker's end of its socket.
 
 Frames are sent whole, one after the other, whatever thread sends them. Who must not wait, such as
-a log handler, offers a frame instead: it goes if the socket takes it now. Arenas go and come with
-frames, and are given back here. What frames mean otherwise is the business of those who send and
+a log handler, offers a frame instead: it goes if the socket takes it now. Descriptors go and come with
+frames; arenas are given back here. What frames mean otherwise is the business of those who send and
 read them.
 """
 
@@ -11,14 +11,17 @@ from _thread import allocate_lock
 
 from aioconc._wire import _frames as wire
 from aioconc._wire._arenas import Arenas
-from aioconc._wire._body import Leased, dump, ready
+from aioconc._wire._body import Laden, dump, ready
 from aioconc._wire._descriptors import ancillary, receive
 from aioconc._wire._loans import Loans, numbers_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Sequence
     from typing import Any
+
+    from aioconc._wire._descriptors import Carried
 
 # Read at a time: one read is enough for nearly every call, and for a burst of credits.
 _READ = 16_384
@@ -66,25 +69,26 @@ class Cord:
         if self._loans:
             frame = wire.encode(wire.RELEASE, 0, self._loans.take_returned())
         for each in pieces:
-            if type(each) is Leased:
-                lease = each.lease
-                frame += wire.encode(kind, number, *pieces, lease=lease.number)
-                self.send_all(frame, lease.arena.fd)
+            if type(each) is Laden:
+                frame += wire.encode(kind, number, *pieces, laden=each)
+                self.send_all(frame, each.carried)
                 return
         frame += wire.encode(kind, number, *pieces)
         if sum(map(len, pieces)) < _SMALL:
             frame = [b"".join(frame)]
         self.send_all(frame)
 
-    def send_all(self, pieces: "list[bytes | memoryview]", descriptor: int = -1) -> None:
-        """Send what is encoded already, with a descriptor if there is one."""
+    def send_all(
+        self, pieces: "list[bytes | memoryview]", carried: "Sequence[Carried]" = ()
+    ) -> None:
+        """Send what is encoded already, with descriptors if there are any."""
         with self._lock:
             if self._tail:
                 self._sock.sendall(self._tail)
                 self._tail = b""
-            if descriptor >= 0:
-                # It goes with the first byte, and that is sent here.
-                sent = self._sock.sendmsg(pieces[:_MOST_PIECES], ancillary(descriptor))
+            if carried:
+                # They go with the first byte, and that is sent here.
+                sent = self._sock.sendmsg(pieces[:_MOST_PIECES], ancillary(carried))
             elif len(pieces) == 1:
                 self._sock.sendall(pieces[0])
                 return

@@ -10,7 +10,7 @@ from math import inf
 from time import monotonic
 
 from aioconc._wire import _call as layout, _frames as wire
-from aioconc._wire._body import Leased, joined
+from aioconc._wire._body import Laden, joined
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class Outbox:
 
     def add(self, at: int, index: int, kind: int, data: bytes) -> int:
         """Write an outcome with its head; returns where the next one goes."""
-        if type(data) is Leased:  # it has an arena, which goes with a frame of its own
+        if type(data) is Laden:  # descriptors go with a frame of its own
             at = self.send(at, index)
             head = layout.ITEM_HEAD.pack(index, kind, len(data))
             self._send(wire.ITEM, self._number, head, data)

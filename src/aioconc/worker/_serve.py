@@ -9,7 +9,7 @@ import sys
 from _contextvars import copy_context
 
 from aioconc._wire import _call as layout, _frames as wire
-from aioconc._wire._body import dump, load
+from aioconc._wire._body import dump, has_descriptors, load
 from aioconc.worker._cord import Cord
 from aioconc.worker._logs import Logs
 from aioconc.worker._place import place
@@ -42,16 +42,16 @@ class Worker:
     def serve(self) -> None:
         """Run calls until the parent closes its end."""
         while True:
-            kind, number, payload, _ = self._cord.next()
+            kind, number, payload, descriptors = self._cord.next()
             if kind == wire.CALL:
-                self._call(number, payload)
+                self._call(number, payload, descriptors)
             elif kind == wire.LEVELS:
                 if self._logs is not None:
                     self._logs.take_levels(load(payload))
             elif kind == wire.BYE:
                 return
 
-    def _call(self, number: int, payload: "memoryview | bytes") -> None:
+    def _call(self, number: int, payload: "memoryview | bytes", descriptors: int) -> None:
         if self._journal is not None:
             layout.STARTED.pack_into(self._journal, layout.JOURNAL_SIZE, number)
         view = memoryview(payload)
@@ -70,7 +70,11 @@ class Worker:
                     fn, label = self._known[fn_number] = made
             else:
                 fn, label = self._known[fn_number]
+            told = descriptors and has_descriptors(payload)
             arguments = load(body, writable=bool(flags & layout.WRITABLE))
+            if told:
+                # The parent closes its own: who reads what they lead to waits for the end of it.
+                self._cord.send(wire.TAKEN, number)
             if flags & layout.CONTEXT:
                 named, arguments = arguments
                 variables = [(_variable(*name), value) for name, value in named]

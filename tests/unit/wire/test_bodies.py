@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 
 from aioconc._wire import _frames as wire
 from aioconc._wire._arenas import Arenas
-from aioconc._wire._body import LARGE, OUT_OF_BAND, Leased, dump, is_slow, joined, load, ready
+from aioconc._wire._body import LARGE, OUT_OF_BAND, Laden, dump, is_slow, joined, load, ready
 from aioconc._wire._descriptors import ancillary, receive
 from aioconc._wire._loans import Loans
 
@@ -39,9 +39,9 @@ class Wire:
         """`value` as it arrives, read in pieces of `size` bytes."""
         pieces = dump(ready(value), self.arenas)
         first = pieces[0]
-        if isinstance(first, Leased):
-            frame = wire.encode(wire.RESULT, 7, *pieces, lease=first.lease.number)
-            with_it = ancillary(first.lease.arena.fd)
+        if isinstance(first, Laden):
+            frame = wire.encode(wire.RESULT, 7, *pieces, laden=first)
+            with_it = ancillary(first.carried)
         else:
             frame = wire.encode(wire.RESULT, 7, *pieces)
             with_it = []
@@ -139,9 +139,9 @@ def test_descriptors_of_frames_that_are_dropped_are_closed() -> None:
     with Wire() as link:
         before = descriptors()
         (first, *rest) = dump(ready(bytes(OUT_OF_BAND)), link.arenas)
-        assert isinstance(first, Leased)
-        frame = wire.encode(wire.RESULT, 1, first, *rest, lease=first.lease.number)
-        link.ends[0].sendmsg(frame, ancillary(first.lease.arena.fd))
+        assert isinstance(first, Laden)
+        frame = wire.encode(wire.RESULT, 1, first, *rest, laden=first)
+        link.ends[0].sendmsg(frame, ancillary(first.carried))
         frames = link.decoder.feed(*receive(link.ends[1], 1 << 16))
         assert len(frames) == 1
         del frames

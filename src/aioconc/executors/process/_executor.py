@@ -15,9 +15,10 @@ from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
-from aioconc._internal._check import check_count, check_timeout
+from aioconc._internal._check import check_choice, check_count, check_timeout
 from aioconc._wire._body import dump
 from aioconc._wire._call import REPORTS
+from aioconc.errors import UnsupportedOption
 from aioconc.executors._base import Capabilities, Kind, MapOptions, usable_cores
 from aioconc.executors._call import Call
 from aioconc.executors._futures_face import FuturesFace
@@ -67,9 +68,18 @@ class ProcessExecutor(StreamingExecutor):
             worker; each must be a global of a module that workers can import.
         forward_logs: whether log records of the workers go to the loggers of this process, with
             the attributes `worker_pid` and `worker_call`.
+        start: "exec" starts each process anew; "forkserver" forks it from one template process, which
+            lives as long as the executor. That is faster where processes have much to import. What
+            the environment, the working folder and the standard streams are is settled when the
+            template starts, with the first call.
+        preload: modules that the template imports, as in `preload=("numpy",)`, each of them once;
+            they must not start threads. A module that cannot be imported fails the calls that need
+            a process.
 
     Raises:
         ValueError: a number is out of range, or a context variable is not found by name.
+        UnsupportedOption: `start="forkserver"` where the system has no fork, memfd or pidfd: it
+            needs Linux.
         RuntimeError: this process is a worker of a worker.
 
     Cancellation:
@@ -121,6 +131,8 @@ class ProcessExecutor(StreamingExecutor):
         blas_threads: int | Literal["auto"] | None = "auto",
         context: Iterable[ContextVar[Any]] = (),
         forward_logs: bool = True,
+        start: Literal["exec", "forkserver"] = "exec",
+        preload: Iterable[str] = (),
     ) -> None:
         depth = int(os.environ.get(DEPTH_VARIABLE, "0"))
         if depth >= _DEEPEST:
@@ -142,6 +154,7 @@ class ProcessExecutor(StreamingExecutor):
             threads = max(1, usable_cores() // max_workers)
         else:
             threads = None if blas_threads is None else check_count("blas_threads", blas_threads)
+        modules = _check_start(start, preload)
         self._options = CallOptions(on_cancel="kill")
         self._carried = Carried(context)
         self._processes = ProcessPool(
@@ -154,6 +167,8 @@ class ProcessExecutor(StreamingExecutor):
                 env,
                 threads,
                 forward_logs,
+                start == "forkserver",
+                modules,
             ),
             spares=spares,
             idle_timeout=idle_timeout,
@@ -175,6 +190,16 @@ class ProcessExecutor(StreamingExecutor):
         call = ProcessCall(fn, args, kwargs, options)
         self._prepare(call)
         return call
+
+    def _again(
+        self, call: Call, cargo: Any, fn: Callable[..., Any], args: Any, kwargs: Any
+    ) -> Call:
+        assert isinstance(call, ProcessCall)
+        made = ProcessCall(fn, args, kwargs, self._options)
+        made.pool_name = call.pool_name
+        made.attempt = call.attempt + 1
+        made.pack_again(call, cargo)
+        return made
 
     def _prepare(self, call: ProcessCall, flags: int = 0) -> None:
         """Pickle a call of this pool."""
@@ -229,6 +254,40 @@ class ProcessExecutor(StreamingExecutor):
         ) -> AbstractAsyncContextManager[AsyncIterator[T]]:
             """As `Executor.stream`; async generators run in the worker's own loop."""
             raise NotImplementedError
+
+
+def _check_start(start: object, preload: Any) -> tuple[str, ...]:
+    """The modules to preload, if this system can do it."""
+    check_choice("start", start, ("exec", "forkserver"))
+    modules = (preload,) if isinstance(preload, str) else tuple(preload)
+    good = all(
+        isinstance(each, str) and all(part.isidentifier() for part in each.split("."))
+        for each in modules
+    )
+    if isinstance(preload, str) or not good:
+        raise TypeError(
+            f"preload must be names of modules, got {preload!r}; pass them as in "
+            'preload=("numpy", "my.module")'
+        )
+    if "__main__" in modules:
+        raise ValueError(
+            "preload cannot have __main__, which workers do not import; move what they need to a "
+            "module of its own"
+        )
+    if start == "exec":
+        if modules:
+            raise ValueError(
+                f'preload={modules} needs start="forkserver", got start="exec"; to import modules in '
+                "each process by itself, pass an initializer"
+            )
+        return ()
+    from aioconc.executors.process._template import why_not_forked
+
+    if (missing := why_not_forked()) is not None:
+        raise UnsupportedOption(
+            f'start="forkserver" needs {missing}, which this system does not have; leave it out'
+        )
+    return modules
 
 
 class _FutureJobs:

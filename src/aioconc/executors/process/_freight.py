@@ -1,4 +1,4 @@
-"""The large buffers that one worker gets from here, and those that are read here of its own.
+"""The large buffers and descriptors that one worker gets from here, and what is read of its own.
 
 Arguments are copied into an arena when the call has got its worker, so that queued calls take no
 memory; much of it is copied in a thread, and what is sent to the worker meanwhile waits for its
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from aioconc._bridge._errand import run_errand
 from aioconc._wire import _frames as wire
 from aioconc._wire._arenas import Arenas, Lease
-from aioconc._wire._body import LARGE, Parts, put_together
+from aioconc._wire._body import LARGE, Laden, Parts, fill_arena, put_together
 from aioconc._wire._loans import Loans, numbers_of
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Freight:
     # -- to the worker ------------------------------------------------------------------------
 
     def send(self, kind: int, number: int, head: Pieces, parts: Parts) -> None:
-        """Send a frame whose body has large buffers."""
+        """Send a frame whose body has large buffers or descriptors."""
         if self.held is not None:
             self.held.append(lambda: self.send(kind, number, head, parts))
             return
@@ -55,7 +55,7 @@ class Freight:
         assert mailbox is not None
         buffers = parts.for_arena
         if sum(each.nbytes for each in buffers) < LARGE:
-            self._send(kind, number, head, parts, arenas.fill(buffers))
+            self._send(kind, number, head, parts, fill_arena(parts, arenas))
             return
         self.held = []
 
@@ -82,13 +82,12 @@ class Freight:
     def _send(
         self, kind: int, number: int, head: Pieces, parts: Parts, lease: Lease | None
     ) -> None:
+        if lease is not None:
+            self._lent.add(lease.number)
         body = put_together(parts, lease)
-        if lease is None:
-            self._worker.send(wire.encode(kind, number, *head, *body))
-            return
-        self._lent.add(lease.number)
-        frame = wire.encode(kind, number, *head, *body, lease=lease.number)
-        self._worker.send(frame, lease.arena.fd)
+        laden = body[0] if isinstance(body[0], Laden) else None
+        frame = wire.encode(kind, number, *head, *body, laden=laden)
+        self._worker.send(frame, () if laden is None else laden.carried)
 
     def take_back(self, payload: "memoryview | bytes") -> None:
         """The worker reads these no more."""
@@ -122,6 +121,7 @@ class Freight:
 
     def end(self) -> None:
         """The worker is gone."""
+        self.held = None
         self.loans.close()
         self._arenas.forget(self._lent)
         self._lent.clear()

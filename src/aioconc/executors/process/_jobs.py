@@ -68,8 +68,8 @@ class ProcessJob:
     fn_number: int
     record: bytes
     body: "list[bytes | memoryview]"
-    # The body, if it has large buffers; `body` is then empty.
-    large: "Parts | None"
+    # The body, if it has large buffers or descriptors; `body` is then empty.
+    cargo: "Parts | None"
     # Arrays arrive writable, on both sides.
     writable: bool = False
     # The worker that has the call, while it has it.
@@ -115,8 +115,9 @@ class ProcessJob:
                 content = (variables, content)
             self.flags = flags
             parts = take_apart(content)
-            self.large = None if parts.is_small else parts
-            self.body = put_together(parts, None) if parts.is_small else []
+            plain = parts.is_plain
+            self.cargo = None if plain else parts
+            self.body = put_together(parts, None) if plain else []
         except Exception as error:
             also = " or the context variables that go with them" if variables else ""
             raise SerializationError(
@@ -127,8 +128,17 @@ class ProcessJob:
             ) from error
         del self.fn, self.args, self.kwargs
 
+    def pack_again(self, before: "ProcessJob", cargo: Any) -> None:
+        """Send what was pickled for another attempt."""
+        self.worker = None
+        self.good = False
+        self.unread = None
+        self.flags, self.body, self.cargo = before.flags, before.body, cargo
+        self.fn_number, self.record = before.fn_number, before.record
+        del self.fn, self.args, self.kwargs
+
     def pieces(self, worker: "WorkerProcess") -> "list[bytes | memoryview]":
-        """The payload of the call for this worker, up to what is `large`."""
+        """The payload of the call for this worker, without its cargo."""
         record = self.record
         if self.fn_number:
             if worker.known.get(self.fn_number) is record:
@@ -278,7 +288,7 @@ class ProcessCall(Call, ProcessJob):
                     side="parent",
                 )
             else:
-                if parts.is_small:
+                if parts.is_plain:
                     self.worker.tell(wire.ANSWER, *put_together(parts, None))
                 else:
                     self.worker.tell_large(wire.ANSWER, parts)

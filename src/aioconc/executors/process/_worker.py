@@ -27,7 +27,9 @@ from aioconc.executors.process._launch import Launched
 from aioconc.executors.process._log_relay import levels, mark as log_mark, relay
 
 if TYPE_CHECKING:
-    from aioconc._wire._descriptors import Ancillary
+    from collections.abc import Sequence
+
+    from aioconc._wire._descriptors import Ancillary, Carried
     from aioconc.executors.process._jobs import ProcessJob
     from aioconc.executors.process._pool import ProcessPool
 
@@ -141,9 +143,9 @@ class WorkerProcess:
         self._grave = [None]
         self._freight = Freight(self, pool.arenas)
         self._decoder = wire.Decoder(self._freight.loans)
-        # What the socket did not take yet: bytes, and descriptors in front of those that they are
-        # to be sent with.
-        self._out: deque[memoryview | int] = deque()
+        # What the socket did not take yet: bytes, and what has descriptors in front of those that
+        # they are to be sent with.
+        self._out: deque[memoryview | Sequence[Carried]] = deque()
         self.job: ProcessJob | None = None
         self.number = 0
         # Number of a function -> the record that was sent under it last.
@@ -226,10 +228,10 @@ class WorkerProcess:
         if self.log_mark is not None and self.log_mark != (now := log_mark()):
             self.log_mark = now
             self.send(wire.encode(wire.LEVELS, 0, *dump(levels())))
-        if job.large is None:
+        if job.cargo is None:
             self.send(wire.encode(wire.CALL, number, *job.pieces(self)))
         else:
-            self._freight.send(wire.CALL, number, job.pieces(self), job.large)
+            self._freight.send(wire.CALL, number, job.pieces(self), job.cargo)
         job.begin_clock()
 
     def tell(self, kind: int, *pieces: "bytes | memoryview") -> None:
@@ -237,27 +239,27 @@ class WorkerProcess:
         self.send(wire.encode(kind, self.number, *pieces))
 
     def tell_large(self, kind: int, parts: Parts) -> None:
-        """As `tell`, for a body that has large buffers."""
+        """As `tell`, for a body that has large buffers or descriptors."""
         self._freight.send(kind, self.number, [], parts)
 
-    def send(self, pieces: "list[bytes | memoryview]", descriptor: int = -1) -> None:
+    def send(self, pieces: "list[bytes | memoryview]", carried: "Sequence[Carried]" = ()) -> None:
         """Send at once what the socket takes, the rest when it takes more.
 
         Args:
             pieces: of a frame.
-            descriptor: goes with the first byte; it must stay open until that is sent.
+            carried: what has the descriptors that go with the first byte.
         """
         held = self._freight.held
         if held is not None:
-            held.append(lambda: self.send(pieces, descriptor))
+            held.append(lambda: self.send(pieces, carried))
             return
         sent = 0
         if not self._out:
             try:
-                if descriptor < 0:
+                if not carried:
                     sent = self._sock.sendmsg(pieces[:_MOST_PIECES])
                 else:
-                    sent = self._sock.sendmsg(pieces[:_MOST_PIECES], ancillary(descriptor))
+                    sent = self._sock.sendmsg(pieces[:_MOST_PIECES], ancillary(carried))
             except (BlockingIOError, InterruptedError):
                 pass
             except OSError:
@@ -265,9 +267,9 @@ class WorkerProcess:
             if sent == sum(map(len, pieces)):
                 return
             if sent:
-                descriptor = -1  # it has gone with the first byte
-        if descriptor >= 0:
-            self._out.append(descriptor)
+                carried = ()  # they have gone with the first byte
+        if carried:
+            self._out.append(carried)
         for piece in pieces:
             if sent < len(piece):
                 self._out.append(memoryview(piece)[sent:])
@@ -284,11 +286,11 @@ class WorkerProcess:
             return  # it was taken from this loop, which will hear of it
         out = self._out
         with_it: Ancillary = []
-        if isinstance(out[0], int):
+        if not isinstance(out[0], memoryview):
             with_it = ancillary(out[0])
         views: list[memoryview] = []
         for each in itertools.islice(out, 1 if with_it else 0, _MOST_PIECES):
-            if isinstance(each, int):
+            if not isinstance(each, memoryview):
                 break  # those that follow have a descriptor of their own
             views.append(each)
         try:
@@ -361,6 +363,8 @@ class WorkerProcess:
                 self.known.pop(job.fn_number, None)
             job.take_reply(kind == wire.RESULT, payload)
             self._ended(job)
+        elif kind == wire.TAKEN:
+            job.cargo = None  # it is not sent again
         else:
             job.take_frame(kind, payload)
 
