@@ -44,9 +44,15 @@ from aioconc.executors import (
     ProcessExecutor,
     ThreadExecutor,
 )
+from aioconc.executors.greenlets import GeventExecutor
 from tests.contracts import executor_work as work
 
 loky = pytest.importorskip("loky")
+
+try:
+    import gevent
+except ImportError:  # no wheel for this Python
+    gevent = None
 
 WORKERS = 2
 
@@ -80,10 +86,13 @@ CONFIGURATIONS: dict[str, Callable[[], Executor]] = {
         functools.partial(loky.get_reusable_executor, WORKERS), max_workers=WORKERS
     ),
     "process": lambda: ProcessExecutor(WORKERS, spares=1),
+    "process-forked": lambda: ProcessExecutor(WORKERS, spares=1, start="forkserver"),
 }
 if sys.version_info >= (3, 13):
     CONFIGURATIONS["interpreter"] = lambda: InterpreterExecutor(WORKERS)
-CHEAP = ("inline", "thread", "futures-threads")
+if gevent is not None:
+    CONFIGURATIONS["gevent"] = lambda: GeventExecutor(WORKERS)
+CHEAP = ("inline", "thread", "futures-threads", "gevent")
 BY_DEFAULT = (*CHEAP, "process")
 
 
@@ -91,7 +100,7 @@ def _parameters(*, shared: bool) -> list[Any]:
     found = []
     for name in CONFIGURATIONS:
         marks = [] if name in BY_DEFAULT else [pytest.mark.slow]
-        if shared and name == "process":
+        if shared and name.startswith("process"):
             reason = "the shared pool replaces the workers that were killed"
             marks.append(pytest.mark.may_leave("children", "fds", reason=reason))
         found.append(pytest.param(name, marks=marks))
@@ -198,6 +207,11 @@ async def until(condition: Callable[[], object]) -> None:
 def skip_inline(pool: Executor) -> None:
     if isinstance(pool, InlineExecutor):
         pytest.skip("its calls stop the loop, so nothing can happen to them meanwhile")
+
+
+def needs_force(pool: Executor) -> None:
+    if not pool.capabilities.kill or pool.capabilities.cooperative:
+        pytest.skip("cannot end what never waits")
 
 
 def fates(events: list[tuple[str, dict[str, Any]]]) -> list[str]:
@@ -470,8 +484,7 @@ async def test_kill_ends_what_never_ends(
     pool: Executor, gate: Callable[[str], Gate], events: list[Any]
 ) -> None:
     """Cancelled with "kill", the call returns once its process is gone, and the pool lives on."""
-    if not pool.capabilities.kill:
-        pytest.skip("cannot kill")
+    needs_force(pool)
     started = gate("a")
 
     def spin() -> None:
@@ -501,7 +514,7 @@ async def test_a_timed_out_call_is_killed(
     if not pool.capabilities.kill:
         pytest.skip("cannot kill")
     with pytest.raises(TimeoutError):
-        await pool.options(timeout=0.02, on_cancel="kill").run(time.sleep, 60)
+        await pool.options(timeout=0.02, on_cancel="kill").run(work.pause, 60)
     assert fates(events) == [Fate.KILLED]
 
 
@@ -518,6 +531,8 @@ async def test_a_coroutine_that_is_thrown_away_leaves_nothing_running(
     call.close()
     await until(lambda: not pool.statistics().abandoned)
     assert not holding.has_ended()
+    if pool.capabilities.cooperative:
+        return  # what never waits cannot be ended there
     made = gate("made").path
 
     async def read() -> None:
@@ -852,7 +867,7 @@ async def test_a_stream_whose_block_is_cancelled_follows_on_cancel(
         with pytest.raises(asyncio.CancelledError):
             await task
         (tmp_path / "made").unlink()
-        if word == "wait":
+        if word == "wait" or pool.capabilities.cooperative:  # where it waits it ends cleanly
             assert closed.exists()
         else:
             assert fates(events) == [Fate.KILLED]
@@ -862,9 +877,9 @@ async def test_a_generator_that_never_comes_back_is_killed_after_grace(
     pool: Executor, gate: Callable[[str], Gate], events: list[Any]
 ) -> None:
     """A reader that leaves is not held by what computes for ever."""
-    if not (pool.capabilities.stream and pool.capabilities.kill):
-        pytest.skip("cannot kill a generator")
-
+    if not pool.capabilities.stream:
+        pytest.skip("cannot stream")
+    needs_force(pool)
     started = gate("a")
 
     def endless() -> Iterator[int]:
@@ -881,7 +896,7 @@ async def test_a_generator_that_never_comes_back_is_killed_after_grace(
 
 async def test_a_crash_in_a_stream_comes_after_the_items_before(pool: Executor) -> None:
     """What was sent arrives, then WorkerCrashed."""
-    if not (pool.capabilities.stream and pool.capabilities.kill):
+    if not (pool.capabilities.stream and pool.capabilities.retries):
         pytest.skip("has no workers that crash alone")
 
     def dying() -> Iterator[int]:
@@ -1040,7 +1055,7 @@ async def test_check_cancelled_ends_cancelled_work(
         work.touch(started.path + ".started")
         while True:
             worker.check_cancelled()
-            time.sleep(0.001)
+            work.pause(0.001)
 
     views = [pool.options(on_cancel="wait")]
     if pool.capabilities.soft:

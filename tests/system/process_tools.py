@@ -1,13 +1,46 @@
 """What the tests of worker processes share: waiting for a state, and looking at workers."""
 
 import asyncio
+import functools
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from aioconc.executors import ProcessExecutor
+
+# How worker processes may be started.
+STARTS = [
+    "exec",
+    pytest.param(
+        "forkserver",
+        marks=[
+            pytest.mark.slow,
+            pytest.mark.skipif(sys.platform != "linux", reason="templates need Linux"),
+        ],
+    ),
+]
+
+
+def executor_started_by(start: str) -> Any:
+    """`ProcessExecutor`, whose workers are started in this way."""
+    return functools.partial(ProcessExecutor, start=start)
+
+
+def script_started_by(start: str, code: str) -> str:
+    """A script, whose workers are started in this way."""
+    imported = "from aioconc.executors import ProcessExecutor\n"
+    assert imported in code
+    return code.replace(
+        imported,
+        "from functools import partial; import aioconc.executors; "
+        f"ProcessExecutor = partial(aioconc.executors.ProcessExecutor, start={start!r})\n",
+    )
 
 
 async def until(condition: Callable[[], object], timeout: float = 20) -> None:

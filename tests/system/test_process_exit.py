@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from tests.system.executor_scripts import is_gone, run_python, run_script, start_script
+from tests.system.process_tools import STARTS, script_started_by
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc"),
+    pytest.mark.parametrize("start", STARTS),
 ]
 
 # What the workers of a program are doing when it dies: one each.
@@ -54,10 +56,10 @@ asyncio.run(main())
         "os.execv('/bin/true', ['true'])",
     ],
 )
-def test_no_worker_outlives_its_program(tmp_path: Path, end: str) -> None:
+def test_no_worker_outlives_its_program(start: str, tmp_path: Path, end: str) -> None:
     """Two idle ones, one in Python and one in C that holds the GIL: all gone within two seconds."""
     script = tmp_path / "script.py"
-    script.write_text(BUSY.replace("END", end))
+    script.write_text(script_started_by(start, BUSY.replace("END", end)))
     process = start_script(script)
     assert process.stdout is not None
     workers = [int(each) for each in process.stdout.readline().split()]
@@ -69,11 +71,13 @@ def test_no_worker_outlives_its_program(tmp_path: Path, end: str) -> None:
     process.communicate()
 
 
-def test_a_program_that_dies_while_workers_start_leaves_none(tmp_path: Path) -> None:
+def test_a_program_that_dies_while_workers_start_leaves_none(start: str, tmp_path: Path) -> None:
     """A worker that had not yet asked to die with its parent notices when it asks."""
     ended = run_script(
         tmp_path,
-        """
+        script_started_by(
+            start,
+            """
         import asyncio, os
         from aioconc.executors import ProcessExecutor
 
@@ -86,15 +90,18 @@ def test_a_program_that_dies_while_workers_start_leaves_none(tmp_path: Path) -> 
 
         asyncio.run(main())
         """,
+        ),
     )
     assert (ended.status, ended.left) == (3, [])
 
 
-def test_interpreter_exit_kills_what_runs_and_finishes_futures(tmp_path: Path) -> None:
+def test_interpreter_exit_kills_what_runs_and_finishes_futures(start: str, tmp_path: Path) -> None:
     """Without a close: futures are finished, an abandoned call is killed, and nobody complains."""
     ended = run_script(
         tmp_path,
-        """
+        script_started_by(
+            start,
+            """
         import asyncio, time
         from aioconc.executors import ProcessExecutor
 
@@ -120,6 +127,7 @@ def test_interpreter_exit_kills_what_runs_and_finishes_futures(tmp_path: Path) -
         for name in "abc":
             pool.futures.submit(slow, name)
         """,
+        ),
         "-W",
         "error",
     )
@@ -128,11 +136,13 @@ def test_interpreter_exit_kills_what_runs_and_finishes_futures(tmp_path: Path) -
     assert [name for name in "abc" if (tmp_path / name).exists()] == ["a", "b", "c"]
 
 
-def test_a_forked_child_holds_no_worker_back(tmp_path: Path) -> None:
+def test_a_forked_child_holds_no_worker_back(start: str, tmp_path: Path) -> None:
     """It lives on: workers end when their pool is closed, and when their own parent is killed."""
     script = tmp_path / "script.py"
     script.write_text(
-        """
+        script_started_by(
+            start,
+            """
 import asyncio, os, signal, time, warnings
 warnings.simplefilter("ignore")
 from aioconc.executors import ProcessExecutor
@@ -148,7 +158,8 @@ closed.close()
 print(time.monotonic() - began < 1.5, flush=True)
 print(*pids, child, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
-"""
+""",
+        )
     )
     process = start_script(script)
     assert process.stdout is not None
@@ -163,11 +174,13 @@ os.kill(os.getpid(), signal.SIGKILL)
     process.communicate()
 
 
-def test_ctrl_c_ends_calls_quietly(tmp_path: Path) -> None:
+def test_ctrl_c_ends_calls_quietly(start: str, tmp_path: Path) -> None:
     """SIGINT to the whole group, with workers busy and starting: one KeyboardInterrupt, no noise."""
     script = tmp_path / "script.py"
     script.write_text(
-        """
+        script_started_by(
+            start,
+            """
 import asyncio, os, time
 from aioconc.executors import ProcessExecutor
 
@@ -184,7 +197,8 @@ try:
     asyncio.run(main())
 except KeyboardInterrupt:
     print("interrupted")
-"""
+""",
+        )
     )
     process = start_script(script)
     assert process.stdout is not None
@@ -210,17 +224,18 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("how", ["script", "-c", "-m", "stdin", "no file"])
-def test_no_main_module_is_needed(tmp_path: Path, how: str) -> None:
+def test_no_main_module_is_needed(start: str, tmp_path: Path, how: str) -> None:
     """The program runs once, however it was started, and its own classes cross to the worker."""
-    (tmp_path / "program.py").write_text(CODE)
+    code = script_started_by(start, CODE)
+    (tmp_path / "program.py").write_text(code)
     if how == "no file":  # as in a notebook, or in a frozen program
         (tmp_path / "program.py").write_text(
-            "import sys\ndel sys.modules['__main__'].__file__\n" + CODE
+            "import sys\ndel sys.modules['__main__'].__file__\n" + code
         )
     arguments = {
         "script": ["program.py"],
         "no file": ["program.py"],
-        "-c": ["-c", CODE],
+        "-c": ["-c", code],
         "-m": ["-m", "program"],
         "stdin": ["-c", "exec(open('program.py').read())"],
     }[how]
@@ -228,11 +243,13 @@ def test_no_main_module_is_needed(tmp_path: Path, how: str) -> None:
     assert (ended.err, ended.lines, ended.status, ended.left) == ("", ["top", "3"], 0, [])
 
 
-def test_what_workers_print_reaches_the_user(tmp_path: Path) -> None:
+def test_what_workers_print_reaches_the_user(start: str, tmp_path: Path) -> None:
     """Output and errors of a call go where those of the program go."""
     ended = run_script(
         tmp_path,
-        """
+        script_started_by(
+            start,
+            """
         import asyncio, os
         from aioconc.executors import ProcessExecutor
 
@@ -246,15 +263,18 @@ def test_what_workers_print_reaches_the_user(tmp_path: Path) -> None:
 
         asyncio.run(main())
         """,
+        ),
     )
     assert (ended.out, ended.err) == ("said\n", "warned")
 
 
-def test_a_pool_that_is_dropped_ends_its_workers(tmp_path: Path) -> None:
+def test_a_pool_that_is_dropped_ends_its_workers(start: str, tmp_path: Path) -> None:
     """Nobody closed it, nobody has it: its idle workers end with it, and nothing complains."""
     ended = run_script(
         tmp_path,
-        """
+        script_started_by(
+            start,
+            """
         import asyncio, gc, os, time
         from aioconc.executors import ProcessExecutor
 
@@ -268,6 +288,7 @@ def test_a_pool_that_is_dropped_ends_its_workers(tmp_path: Path) -> None:
             time.sleep(0.01)
         print(os.path.exists(f"/proc/{pid}"), len(os.listdir("/proc/self/fd")) < before)
         """,
+        ),
         "-W",
         "error",
     )

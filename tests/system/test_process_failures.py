@@ -20,9 +20,16 @@ from aioconc.errors import RemoteError, SerializationError, WorkerCrashed, Worke
 from aioconc.executors import ProcessExecutor
 from aioconc.testing import kill_worker
 from tests.contracts import executor_work as work
-from tests.system.process_tools import pids, until
+from tests.system.process_tools import STARTS, executor_started_by, pids, until
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True, params=STARTS)
+def start(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each test is run for each way of starting workers."""
+    monkeypatch.setattr(request.module, "ProcessExecutor", executor_started_by(request.param))
+    return str(request.param)
 
 
 def segfault() -> None:
@@ -66,10 +73,6 @@ def make_deep() -> Deep:
     return Deep()
 
 
-def make_no_return() -> work.NoReturn:
-    return work.NoReturn(os.getppid())
-
-
 def huge() -> bytes:
     return bytes(50_000_000)
 
@@ -104,7 +107,9 @@ ROWS = {
     "argument not unpickled": Row(work.add, (work.NoReturn(),), SerializationError, "unpickle"),
     "recursion in unpickling": Row(work.add, (Deep(),), SerializationError, "Recursion"),
     "result not pickled": Row(make_unpicklable, (), SerializationError, "cannot be pickled"),
-    "result not unpickled": Row(make_no_return, (), SerializationError, "cannot be unpickled"),
+    "result not unpickled": Row(
+        work.make_no_return, (os.getpid(),), SerializationError, "cannot be unpickled"
+    ),
     "result recurses": Row(make_deep, (), SerializationError, "Recursion"),
     "exception not unpickled": Row(work.raise_this, ("Unruly",), RemoteError, "a and b"),
     "exception group": Row(work.raise_group, (), ExceptionGroup, "several"),

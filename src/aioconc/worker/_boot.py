@@ -1,7 +1,7 @@
 """What a worker process does before its first call.
 
-Started as `python -c "..."` with its socket and the other descriptors by number; everything else
-comes in the first frame. No main module of the user's is imported. The worker ends when its socket
+Started as `python -c "..."`, or forked from a template, with its socket and the other descriptors
+by number; everything else comes in the first frame. No main module of the user's is imported. The worker ends when its socket
 ends, and is killed by the kernel when its parent dies, also in the middle of a call.
 """
 
@@ -14,6 +14,11 @@ from aioconc._wire import _frames as wire
 from aioconc._wire._body import dump, load
 from aioconc.worker._cord import Cord
 from aioconc.worker._serve import Worker
+from aioconc.worker._when_loaded import when_loaded
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 # fcntl: the signal that tells of input or of a hang-up; Linux only.
 _F_SETSIG = 10
@@ -28,21 +33,14 @@ def main(sock: int, life: int, journal: int, blackbox: int) -> None:
         journal: memory shared with the parent, or -1.
         blackbox: file for the traceback of a fatal error, or -1.
     """
-    _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
-    # It was blocked from the start, so that one which came in the meantime ends nothing.
-    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (_signal.SIGINT,))
-    for fd in (sock, life, journal, blackbox):
-        if fd >= 0:
-            # A process that a call starts must not hold them.
-            os.set_inheritable(fd, False)
-    _die_with_parent(life)
+    begin(sock, life, journal, blackbox)
+    die_with_parent(life)
     connection = socket(fileno=sock)
     cord = Cord(connection)  # type: ignore[arg-type]  # `socket` loads selectors
     _, number, payload, _ = cord.next()
     setup = load(payload)
-    sys.path[:] = setup["path"]
-    sys.prefix, sys.exec_prefix = setup["prefixes"]
-    sys.argv = setup["argv"]
+    take_surroundings(setup)
+    when_loaded("multiprocessing.process", lambda: _set_authkey(setup["authkey"]))
     if blackbox >= 0:
         import faulthandler
 
@@ -72,7 +70,36 @@ def main(sock: int, life: int, journal: int, blackbox: int) -> None:
         connection.close()
 
 
-def _die_with_parent(life: int) -> None:
+def begin(*fds: int) -> None:
+    """Ignore Ctrl-C, which is the parent's to handle, and keep the descriptors for oneself."""
+    _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
+    # It was blocked from the start, so that one which came in the meantime ends nothing.
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (_signal.SIGINT,))
+    for fd in fds:
+        if fd >= 0:
+            # A process that a call starts must not hold them.
+            os.set_inheritable(fd, False)
+
+
+def take_surroundings(setup: "dict[str, Any]") -> None:
+    """Find modules where the parent finds them."""
+    sys.path[:] = setup["path"]
+    sys.prefix, sys.exec_prefix = setup["prefixes"]
+    sys.argv = setup["argv"]
+
+
+def _set_authkey(key: bytes) -> None:
+    from multiprocessing.process import current_process
+
+    current_process().authkey = key
+
+
+def die_with_parent(life: int) -> int:
+    """Be killed when the other end of the pipe is gone.
+
+    Returns:
+        A descriptor that this takes, or -1.
+    """
     own = _own_end(life)
     if own >= 0:
         # The kernel sends SIGKILL when the last writer of the pipe is gone. Unlike PDEATHSIG this
@@ -98,6 +125,7 @@ def _die_with_parent(life: int) -> None:
             os._exit(1)
 
         _thread.start_new_thread(watch, ())
+    return own
 
 
 def _own_end(life: int) -> int:

@@ -5,11 +5,11 @@ that hands each record on. What does not fit into the socket now is kept, up to 
 beyond it is counted and told. Loads no logging itself.
 """
 
-import sys
 from collections import deque
 
 from aioconc._wire import _frames as wire
 from aioconc.worker._cord import Cord
+from aioconc.worker._when_loaded import when_loaded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,10 +37,7 @@ class Logs:
         self._waiting: deque[bytes] = deque()
         self._dropped = 0
         self._set_levels: Callable[[Any], None] | None = None
-        if "logging" in sys.modules:
-            self.install()
-        else:
-            sys.meta_path.insert(0, _WhenLoaded(self.install))
+        when_loaded("logging", self.install)
 
     def install(self) -> None:
         """`logging` is loaded: hand its records on from now on."""
@@ -84,26 +81,3 @@ class Logs:
             return self._waiting.popleft()
         except IndexError:
             return None
-
-
-class _WhenLoaded:
-    """Sees `logging` being imported, and calls a function once it is there."""
-
-    def __init__(self, then: "Callable[[], None]") -> None:
-        self._then = then
-
-    def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "Any":
-        if name != "logging":
-            return None
-        sys.meta_path.remove(self)
-        for finder in sys.meta_path:
-            spec = finder.find_spec(name, path, target)
-            if spec is not None and spec.loader is not None:
-                self._execute = spec.loader.exec_module
-                spec.loader.exec_module = self._load  # type: ignore[method-assign]
-                return spec
-        return None
-
-    def _load(self, module: "Any") -> None:
-        self._execute(module)
-        self._then()

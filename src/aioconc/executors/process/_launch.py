@@ -2,33 +2,31 @@
 
 Never a fork of this process, whose threads and locks a child could not use. What the worker needs
 to know comes in its first frame; descriptors are handed on by number. All of it happens in the
-service's thread, since it may take milliseconds.
+service's thread, since it may take milliseconds. Workers that are forked from a template, which is
+exec'd the same way, are in `_template`.
 """
 
 import contextlib
-import itertools
 import mmap
 import os
-import signal
 import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import aioconc._wire as wire_package
 from aioconc._wire import _frames as wire
 from aioconc._wire._body import dump
 from aioconc._wire._call import JOURNAL_SIZE, STARTED
+from aioconc.executors.process._child import ChildProcess, Process
 from aioconc.executors.process._log_relay import levels
 
 _ROOT = str(Path(wire_package.__file__).parent.parent.parent)
 
-_BOOT = (
-    "import sys; sys.path.insert(0, {root!r}); from aioconc.worker._boot import main; main({fds})"
-)
+_BOOT = "import sys; sys.path.insert(0, {root!r}); from {module} import main; main({fds})"
 
 # Libraries that compute with threads of their own read these when they are loaded. With as many
 # workers as cores, each having as many threads as cores makes all of them slower.
@@ -46,12 +44,10 @@ BLAS_VARIABLES = (
 DEPTH_VARIABLE = "AIOCONC_DEPTH"
 
 # Import systems that a worker has as well, or that it need not have.
-_PLAIN_FINDERS = ("_frozen_importlib", "_pytest", "six")
+_PLAIN_FINDERS = ("_frozen_importlib", "_pytest", "six", "aioconc.worker")
 
 # Set where a measurement starts in every process through `site`.
 _NEEDS_SITE = ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
-
-numbers = itertools.count(1)
 
 
 @dataclass(frozen=True)
@@ -63,59 +59,9 @@ class Recipe:
     env: Mapping[str, str] | None = None
     blas_threads: int | None = None
     forward_logs: bool = True
-
-
-class Process:
-    """A child process: its id, a descriptor of it where the system has them, and its end."""
-
-    # Rule: a signal is sent, and the process waited for, under `_lock`: its id may mean another
-    #       process as soon as it was waited for.
-    def __init__(self, popen: "subprocess.Popen[bytes]") -> None:
-        self._popen = popen
-        self._lock = threading.Lock()
-        self._over = False
-        self.pid = popen.pid
-        # None while it runs, and if somebody else waited for it.
-        self.exitcode: int | None = None
-        # Readable once it has ended; -1 on an old kernel, or in a sandbox.
-        self.pidfd = -1
-        if hasattr(os, "pidfd_open"):
-            with contextlib.suppress(OSError):
-                self.pidfd = os.pidfd_open(self.pid)
-
-    def has_ended(self) -> bool:
-        """Look, without waiting; one that has ended leaves no zombie."""
-        with self._lock:
-            if self._over:
-                return True
-            try:
-                pid, status = os.waitpid(self.pid, os.WNOHANG)
-            except ChildProcessError:
-                pass  # the program waits for children that are not its own, or ignores SIGCHLD
-            else:
-                if not pid:
-                    return False
-                self.exitcode = os.waitstatus_to_exitcode(status)
-            self._over = True
-            self._popen.returncode = self.exitcode or 0  # else it would complain when it is deleted
-            return True
-
-    def kill(self) -> None:
-        """Send SIGKILL, if it has not ended. Any thread may call it."""
-        with self._lock:
-            if self._over:
-                return
-            with contextlib.suppress(ProcessLookupError):
-                if self.pidfd >= 0:
-                    signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-                else:
-                    os.kill(self.pid, signal.SIGKILL)
-
-    def close(self) -> None:
-        """Close the descriptor; once it has ended."""
-        if self.pidfd >= 0:
-            os.close(self.pidfd)
-            self.pidfd = -1
+    # Whether workers are forked from a template, and the modules that it imports.
+    forked: bool = False
+    preload: tuple[str, ...] = ()
 
 
 @dataclass
@@ -130,60 +76,149 @@ class Launched:
     setup: "list[bytes | memoryview]"
 
 
-def launch(recipe: Recipe) -> Launched:
-    """Start a worker.
+class Ends:
+    """The descriptors of a worker that is about to be started, on both sides.
 
     Raises:
-        OSError: the process or its descriptors cannot be made.
+        OSError: they cannot be made.
     """
-    ours, theirs = socket.socketpair()
-    opened: list[int] = []
-    journal = None
-    shared = blackbox = -1
-    try:
-        if hasattr(os, "memfd_create"):
-            shared = os.memfd_create("aioconc journal")
-            opened.append(shared)
-            os.ftruncate(shared, JOURNAL_SIZE + STARTED.size)
-            journal = mmap.mmap(shared, JOURNAL_SIZE + STARTED.size)
-            blackbox = os.memfd_create("aioconc blackbox")
-        life = life_pipe()
-        passed = [theirs.fileno(), life, shared, blackbox]
-        setup = {
-            "path": [each or str(Path.cwd()) for each in sys.path],
-            "prefixes": (sys.prefix, sys.exec_prefix),
-            "argv": sys.argv,
-            "executor": recipe.executor,
-            "initializer": recipe.initializer,
-            "levels": levels() if recipe.forward_logs else None,
-        }
-        # Sent by a loop: a worker that dies at once reads nothing, and nobody may wait for it.
-        first = wire.encode(wire.READY, 0, *dump(setup))
-        ours.setblocking(False)
-        # Last, since a process that was started must not be forgotten.
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                *_flags(),
-                "-c",
-                _BOOT.format(root=_ROOT, fds=", ".join(map(str, passed))),
-            ],
+
+    def __init__(self) -> None:
+        self.ours, self._theirs = socket.socketpair()
+        self.journal: mmap.mmap | None = None
+        self._shared = self.blackbox = -1
+        try:
+            if hasattr(os, "memfd_create"):
+                size = JOURNAL_SIZE + STARTED.size
+                self._shared = os.memfd_create("aioconc journal")
+                os.ftruncate(self._shared, size)
+                self.journal = mmap.mmap(self._shared, size)
+                self.blackbox = os.memfd_create("aioconc blackbox")
+            self.ours.setblocking(False)
+        except BaseException:
+            self.close()
+            raise
+
+    def theirs(self) -> tuple[int, int, int]:
+        """What the worker gets: its end of the socket, the journal, and the black box; -1: none."""
+        return self._theirs.fileno(), self._shared, self.blackbox
+
+    def close_theirs(self) -> None:
+        """The worker has its own, or gets none."""
+        self._theirs.close()
+        if self._shared >= 0:
+            os.close(self._shared)
+            self._shared = -1
+
+    def close(self) -> None:
+        """There is no worker."""
+        self.close_theirs()
+        self.ours.close()
+        if self.journal is not None:
+            self.journal.close()
+        if self.blackbox >= 0:
+            os.close(self.blackbox)
+            self.blackbox = -1
+
+    def launched(self, process: Process, setup: "list[bytes | memoryview]") -> Launched:
+        """The worker was started with them."""
+        self.close_theirs()
+        return Launched(process, self.ours, self.journal, self.blackbox, setup)
+
+
+Done = Callable[[Launched | BaseException], object]
+
+
+class Launcher:
+    """Starts workers, each by an exec of its own. All but `kill` is for the service's thread."""
+
+    def launch(self, recipe: Recipe, done: Done) -> None:
+        """Start a worker.
+
+        Args:
+            recipe: what it is made from.
+            done: called in the service, now or later, with the worker, or with the error if it
+                cannot be started.
+        """
+        try:
+            ends = Ends()
+            try:
+                setup = encode_setup(recipe)
+                sock, shared, blackbox = ends.theirs()
+                # Last, since a process that was started must not be forgotten.
+                process = start_python(
+                    recipe, "aioconc.worker._boot", (sock, life_pipe(), shared, blackbox)
+                )
+            except BaseException:
+                ends.close()
+                raise
+        except BaseException as error:
+            done(error)
+            return
+        done(ends.launched(process, setup))
+
+    def hurry(self) -> None:
+        """Nobody wants the workers that are being started any more."""
+
+    def close(self, then: Callable[[], object]) -> None:
+        """The pool is over; call `then` once nothing is left. May be called more than once."""
+        then()
+
+    def kill(self) -> None:
+        """End at once what helps to start workers. Any thread may call it."""
+
+    def standing(self) -> tuple[set[int], set[int]]:
+        """Process ids and descriptors that it holds while the pool is there."""
+        return set(), set()
+
+
+def start_python(recipe: Recipe, module: str, passed: tuple[int, ...]) -> ChildProcess:
+    """Start `main(*passed)` of a module of ours in an interpreter of its own.
+
+    Args:
+        recipe: gives its environment.
+        module: its name.
+        passed: descriptors that it inherits; -1: none.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    fds = ", ".join(map(str, passed))
+    return ChildProcess(
+        subprocess.Popen(
+            [sys.executable, *_flags(), "-c", _BOOT.format(root=_ROOT, module=module, fds=fds)],
             stdin=subprocess.DEVNULL,
             pass_fds=[fd for fd in passed if fd >= 0],
             env=_environment(recipe),
         )
-    except BaseException:
-        ours.close()
-        if blackbox >= 0:
-            os.close(blackbox)
-        if journal is not None:
-            journal.close()
-        raise
-    finally:
-        theirs.close()
-        for fd in opened:
-            os.close(fd)
-    return Launched(Process(process), ours, journal, blackbox, first)
+    )
+
+
+def surroundings() -> dict[str, Any]:
+    """Where this interpreter finds modules, and what it was started with."""
+    return {
+        "path": [each or str(Path.cwd()) for each in sys.path],
+        "prefixes": (sys.prefix, sys.exec_prefix),
+        "argv": sys.argv,
+    }
+
+
+def encode_setup(recipe: Recipe) -> "list[bytes | memoryview]":
+    """The first frame for a worker.
+
+    Sent by a loop: a worker that dies at once reads nothing, and nobody may wait for it.
+    """
+    from multiprocessing.process import current_process
+
+    setup = {
+        **surroundings(),
+        "executor": recipe.executor,
+        "initializer": recipe.initializer,
+        "levels": levels() if recipe.forward_logs else None,
+        # Of the program, so that what is behind the proxies of its managers knows the workers.
+        "authkey": bytes(current_process().authkey),
+    }
+    return wire.encode(wire.READY, 0, *dump(setup))
 
 
 def _flags() -> list[str]:

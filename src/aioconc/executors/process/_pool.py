@@ -23,9 +23,15 @@ from aioconc.errors import ExecutorClosed, WorkerCrashed
 from aioconc.executors._call import Job
 from aioconc.executors._options import CallOptions
 from aioconc.executors._pool import Pool
+from aioconc.executors.process._child import how_ended
 from aioconc.executors.process._functions import Functions
 from aioconc.executors.process._jobs import ProcessCall
-from aioconc.executors.process._launch import Recipe, launch, shared_memory_descriptors
+from aioconc.executors.process._launch import (
+    Launched,
+    Launcher,
+    Recipe,
+    shared_memory_descriptors,
+)
 from aioconc.executors.process._memory import OutOfMemory
 from aioconc.executors.process._patrol import start_patrol
 from aioconc.executors.process._worker import WorkerProcess
@@ -87,6 +93,11 @@ class ProcessPool(Pool):
     ) -> None:
         super().__init__(kind, name or f"aioconc-processes-{id(self):x}", max_workers)
         self.recipe = recipe
+        self._launcher = Launcher()
+        if recipe.forked:
+            from aioconc.executors.process._template import ForkServer
+
+            self._launcher = ForkServer(self.name)
         self.made_at = time.monotonic()
         self.functions = Functions()
         self.arenas = Arenas()
@@ -112,8 +123,9 @@ class ProcessPool(Pool):
         """Process ids and descriptors that idle workers hold by design; for leak checks."""
         with self.lock:
             workers = list(self.workers)
-        fds = {fd for worker in workers for fd in worker.descriptors() if fd >= 0}
-        return {worker.pid for worker in workers}, fds | shared_memory_descriptors()
+        pids, fds = self._launcher.standing()
+        fds |= {fd for worker in workers for fd in worker.descriptors() if fd >= 0}
+        return pids | {worker.pid for worker in workers}, fds | shared_memory_descriptors()
 
     # -- a job looks for a worker ---------------------------------------------------------------
 
@@ -307,15 +319,18 @@ class ProcessPool(Pool):
                 wanted = False
             else:
                 wanted = True
-        if not wanted:
+        if wanted:
+            self._launcher.launch(self.recipe, self._started)
+        else:
             self.check_over()
-            return
-        try:
-            launched = launch(self.recipe)
-        except BaseException as error:
+
+    def _started(self, launched: Launched | BaseException) -> None:
+        """A worker was started, or cannot be."""
+        if isinstance(launched, BaseException):
             with self.lock:
                 self.starting -= 1
-            self._start_failed(f"{type(error).__name__}: {error}", None, None, error)
+            why = f"{type(launched).__name__}: {launched}"
+            self._start_failed(why, None, None, launched)
             return
         worker = WorkerProcess(self, launched)
         with self.lock:
@@ -325,10 +340,10 @@ class ProcessPool(Pool):
         if _hooks.listeners:
             _hooks.emit("worker.started", executor=self.name, pid=worker.pid)
         home = service()
-        if worker.process.pidfd >= 0:
-            home.loop.add_reader(worker.process.pidfd, self._see_end, worker)
+        worker.process.watch(partial(self._see_end, worker))
         worker.attach(home.loop, home.mailbox)
         worker.send(launched.setup)
+        self.check_over()
 
     def worker_ready(self, worker: WorkerProcess) -> None:
         """It has loaded what it needs."""
@@ -460,8 +475,7 @@ class ProcessPool(Pool):
             return True
         if not process.has_ended():
             return False
-        if process.pidfd >= 0:
-            service().loop.remove_reader(process.pidfd)
+        process.unwatch()
         with self.lock:
             worker.dead = True
             in_hand = worker in self.idle
@@ -591,10 +605,16 @@ class ProcessPool(Pool):
             if not worker.killed:
                 worker.kill()
         with self.lock:
-            left = len(self.workers) + self.starting
-        if not left and not self.over:
-            self.arenas.close()
-            self.set_over()
+            left, starting = len(self.workers) + self.starting, self.starting
+        if starting:
+            service().call(self._launcher.hurry)
+        elif not left and not self.over:
+            self._launcher.close(self._end)
+
+    def _end(self) -> None:
+        """Its workers are gone, and with them what has started them."""
+        self.arenas.close()
+        self.set_over()
 
     def force(self) -> None:
         self._drop_needs()
@@ -602,19 +622,7 @@ class ProcessPool(Pool):
             workers = list(self.workers)
         for worker in workers:
             worker.kill()
-
-
-def how_ended(exitcode: int | None) -> str:
-    """How a process ended, in words."""
-    if exitcode is None:
-        return "ended, and somebody else has waited for it"
-    if exitcode < 0:
-        try:
-            name = signal.Signals(-exitcode).name
-        except ValueError:
-            name = f"signal {-exitcode}"
-        return f"was killed by {name}"
-    return f"ended with exit status {exitcode}"
+        self._launcher.kill()
 
 
 def close_unowned(pool: ProcessPool) -> None:
