@@ -17,8 +17,8 @@ SOURCE = Path(__file__).parents[2] / "src" / "aioconc"
 # may be imported nowhere.
 PLACES = {
     "aiohttp": ["demo"],
-    # Where its scopes must be left alone, and for its subinterpreters.
-    "anyio": ["flow/_sinks.py", "executors/_interpreter_pool.py"],
+    # Where its scopes must be left alone, for its subinterpreters, and for its streams.
+    "anyio": ["flow/_sinks.py", "executors/_interpreter_pool.py", "servers"],
     "cloudpickle": ["_wire/_pickled.py"],
     "gevent": ["executors/greenlets/_gevent.py"],
     "greenlet": ["executors/greenlets/_greenlet.py"],

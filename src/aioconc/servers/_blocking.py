@@ -1,0 +1,180 @@
+"""Connections served by blocking code: in a thread, or in a worker process.
+
+The handler gets a `socket.socket`. Nothing can stop a thread that waits for its socket but the end
+of that socket, so the server keeps one of its own for each connection. With that it says that it
+drains (the client's data ends) and ends the wait of a handler whose connection is cut off.
+"""
+
+import asyncio
+import socket
+import ssl
+import struct
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from aioconc._wire._passing import Passed, pass_on
+from aioconc.executors import Executor
+from aioconc.servers._connection import FIRST_WORD
+from aioconc.servers._listen import end_waits, reset_at_close
+from aioconc.servers._server import Link, Lost, Refused
+from aioconc.tasks._join import join
+
+BlockingHandler = Callable[[socket.socket], object]
+
+# Linux: states of a connection in which the client has not broken it off.
+_ESTABLISHED = 1
+
+# Seconds for the client's answer when TLS says good-bye.
+_GOODBYE = 1.0
+
+
+class Blocking:
+    """Serves each connection with one call of an executor.
+
+    Args:
+        handler: of the user; for processes, one that can be pickled.
+        executor: where it runs; has as many workers as there are permits.
+        by_descriptor: whether the socket must travel to another process.
+        tls: None: the connections are plain.
+        idle_timeout: seconds; None for no limit.
+        handshake_timeout: seconds.
+    """
+
+    def __init__(
+        self,
+        handler: BlockingHandler,
+        executor: Any,
+        *,
+        by_descriptor: bool,
+        tls: ssl.SSLContext | None,
+        idle_timeout: float | None,
+        handshake_timeout: float,
+    ) -> None:
+        self._handler = handler
+        self._executor: Executor = executor
+        self._by_descriptor = by_descriptor
+        self._tls = tls
+        self._idle_timeout = idle_timeout
+        self._handshake_timeout = handshake_timeout
+
+    async def serve(self, link: Link) -> None:
+        """Call the handler in a worker; a cancellation ends its socket first."""
+        sock = link.sock
+        assert sock is not None
+        loop = asyncio.get_running_loop()
+        try:
+            # Blocking calls on it are the handler's; this one is for ending them.
+            link.socket_below = own = sock.dup()
+        except OSError as error:
+            raise Refused("no descriptor is left") from error
+
+        def drain() -> None:
+            # Not at once: what the client is just sending is to be read.
+            timers.append(loop.call_later(FIRST_WORD, end_waits, own, socket.SHUT_RD))
+
+        timers: list[asyncio.TimerHandle] = []
+        link.drain = drain
+        given = _Sent(sock) if self._by_descriptor else sock
+        call = asyncio.ensure_future(
+            self._executor.run(
+                serve_blocking,
+                self._handler,
+                given,
+                self._tls,
+                self._idle_timeout,
+                self._handshake_timeout,
+            )
+        )
+
+        def end(_: object) -> None:
+            reset_at_close(own)
+            end_waits(own, socket.SHUT_RDWR)
+            call.cancel()
+
+        try:
+            cancelled = await join(call, on_cancel=end)
+            if cancelled is not None:
+                if not call.cancelled():
+                    call.exception()  # it failed as its socket was ended
+                raise cancelled
+            await call
+        except (TimeoutError, ConnectionError) as error:
+            if isinstance(error, ConnectionError) and not is_broken(own):
+                raise  # it was not this connection
+            raise Lost(error) from None
+        finally:
+            link.drain = None
+            for timer in timers:
+                timer.cancel()
+            sock.close()
+            link.sock = None
+            own.close()
+            cancelled = None
+
+    async def aclose(self) -> None:
+        """End the workers."""
+        await self._executor.aclose()
+
+
+def is_broken(sock: socket.socket) -> bool:
+    """Whether the connection has ended, rather than something else that the handler talks to."""
+    if not sys.platform.startswith("linux") or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return True  # not told; a client that has gone is the likelier
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+    except OSError:
+        return True
+    state: int = struct.unpack_from("B", info)[0]
+    return state != _ESTABLISHED
+
+
+# ------------------------------------------------------------------ in the worker
+
+
+def serve_blocking(
+    handler: BlockingHandler,
+    given: Any,
+    tls: ssl.SSLContext | None,
+    idle_timeout: float | None,
+    handshake_timeout: float,
+) -> None:
+    """Call the handler with the socket, and close that in order, or not."""
+    sock: socket.socket = given
+    try:
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls is not None:
+            sock.settimeout(handshake_timeout)
+            try:
+                sock = tls.wrap_socket(sock, server_side=True)
+            except OSError as error:  # SSLError and TimeoutError are
+                raise Refused("the TLS handshake failed") from error
+        sock.settimeout(idle_timeout)
+        handler(sock)
+        if isinstance(sock, ssl.SSLSocket):
+            with suppress(OSError, ValueError):
+                sock.settimeout(_GOODBYE)
+                sock.unwrap()
+    except BaseException:
+        reset_at_close(sock)
+        raise
+    finally:
+        sock.close()
+
+
+class _Sent:
+    """A socket that becomes one of the worker's own when it is unpickled there."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def __reduce__(self) -> Any:
+        return _received, (pass_on(self._sock.fileno(), owner=self),)
+
+
+def _received(passed: Passed) -> socket.socket:
+    sock = socket.socket(fileno=passed.take())
+    sock.setblocking(True)
+    return sock

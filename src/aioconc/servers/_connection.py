@@ -1,0 +1,180 @@
+"""What a handler in the loop gets: a stream of bytes that knows its limits.
+
+It is an anyio `ByteStream`, plain or TLS, so that everything made for those works on it. A client
+that stands still is noticed here; that the server wants to end is told here. Opening and closing
+the connection is left to the server.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import anyio
+from anyio.abc import ByteStream
+
+from aioconc.sync import Event
+from aioconc.tasks import CancelScope, move_on_after
+
+T = TypeVar("T")
+
+# Bytes that are sent in one piece: a client that takes one has not stood still.
+_PIECE = 262_144
+
+# Seconds. A client that has sent nothing yet has perhaps only just connected when the server begins
+# to drain: it gets so long to say what it wants.
+FIRST_WORD = 1.0
+
+
+class Connection(ByteStream):
+    """One client, for a handler that runs as a task.
+
+    `receive`, `send`, `send_eof` and `aclose` are those of an anyio stream, as are the attributes
+    (`connection.extra(TLSAttribute.peer_certificate)`). The server closes it when the handler
+    returns, and resets it when the handler fails.
+
+    Attributes:
+        peer: the client's address, as `socket.getpeername` gives it.
+        draining: set once the server ends; a handler that is asked for a new piece of work then may
+            tell its client to go elsewhere.
+
+    Example:
+        >>> import anyio
+        >>> async def echo(connection: Connection) -> None:
+        ...     async for data in connection:
+        ...         await connection.send(data)
+    """
+
+    def __init__(
+        self,
+        stream: ByteStream,
+        peer: Any,
+        draining: Event,
+        idle_timeout: float | None = None,
+        call_later: Callable[..., Any] | None = None,
+    ) -> None:
+        self._stream = stream
+        self._idle_timeout = idle_timeout
+        self._call_later = call_later
+        self._closed = False
+        self._has_received = False
+        # Blocks of `until_drain` that are open now.
+        self._waits: set[CancelScope] = set()
+        # What tells of the client's end rather than of a fault of the handler.
+        self.failures: list[BaseException] = []
+        self.peer = peer
+        self.draining = draining
+
+    async def receive(self, max_bytes: int = 65_536) -> bytes:
+        """The next bytes from the client, one at least.
+
+        Args:
+            max_bytes: int >= 1.
+
+        Raises:
+            anyio.EndOfStream: the client sends no more.
+            anyio.BrokenResourceError: the connection is lost.
+            TimeoutError: nothing has come for `idle_timeout` seconds.
+
+        Cancellation:
+            Nothing is lost.
+        """
+        if self._idle_timeout is None:
+            data = await self._noting(self._stream.receive(max_bytes))
+        else:
+            with move_on_after(self._idle_timeout):
+                data = await self._noting(self._stream.receive(max_bytes))
+                self._has_received = True
+                return data
+            raise self._timed_out("sent nothing")
+        self._has_received = True
+        return data
+
+    async def send(self, item: bytes) -> None:
+        """Send all of `item`.
+
+        Raises:
+            anyio.BrokenResourceError: the connection is lost.
+            TimeoutError: the client has taken nothing for `idle_timeout` seconds.
+
+        Cancellation:
+            A part of it may have been sent.
+        """
+        if self._idle_timeout is None:
+            await self._noting(self._stream.send(item))
+            return
+        for at in range(0, len(item), _PIECE):
+            piece = item if len(item) <= _PIECE else item[at : at + _PIECE]
+            with move_on_after(self._idle_timeout) as scope:
+                await self._noting(self._stream.send(piece))
+            if scope.cancelled_caught:
+                raise self._timed_out("took nothing")
+
+    async def send_eof(self) -> None:
+        """Tell the client that nothing more will be sent; receiving goes on."""
+        await self._noting(self._stream.send_eof())
+
+    async def aclose(self) -> None:
+        """Close the connection; the server does so when the handler returns."""
+        if not self._closed:
+            self._closed = True
+            await self._stream.aclose()
+
+    @contextmanager
+    def until_drain(self) -> Iterator[CancelScope]:
+        """A block that ends quietly as soon as the server drains.
+
+        For the wait for the next piece of work, where nothing is lost if it does not come:
+
+            while not connection.draining.is_set():
+                with connection.until_drain() as wait:
+                    request = await connection.receive()
+                if wait.cancelled_caught:
+                    break
+                await answer(request, connection)
+
+        A client that has not sent anything yet gets a second longer.
+
+        Returns:
+            A `CancelScope`; `cancelled_caught` tells afterwards whether the block was ended.
+        """
+        with CancelScope(name="until drain") as scope:
+            self._waits.add(scope)
+            if self.draining.is_set():
+                self.end_wait(scope)
+            try:
+                yield scope
+            finally:
+                self._waits.discard(scope)
+
+    @property
+    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
+        """Those of the stream below, such as `SocketAttribute.remote_address`."""
+        return self._stream.extra_attributes
+
+    def drain(self) -> None:
+        """The server has begun to drain."""
+        for scope in [*self._waits]:
+            self.end_wait(scope)
+
+    def end_wait(self, scope: CancelScope) -> None:
+        """Cancel a block of `until_drain`, at once or soon."""
+        if self._has_received or self._call_later is None:
+            scope.cancel("the server drains")
+        else:
+            self._call_later(FIRST_WORD, scope.cancel, "the server drains")
+
+    async def _noting(self, call: Awaitable[T]) -> T:
+        try:
+            return await call
+        except (anyio.EndOfStream, anyio.BrokenResourceError, OSError) as error:
+            self.failures.append(error)
+            raise
+
+    def _timed_out(self, what: str) -> TimeoutError:
+        error = TimeoutError(f"the client {what} for {self._idle_timeout:g} s")
+        self.failures.append(error)
+        return error
+
+    def __repr__(self) -> str:
+        state = ", closed" if self._closed else ", draining" if self.draining.is_set() else ""
+        return f"<Connection from {self.peer}{state}>"
