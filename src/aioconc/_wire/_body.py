@@ -158,6 +158,10 @@ def take_apart(value: object) -> Parts:
     before, here.leaving = here.leaving, descriptors
     try:
         data = pickled(value, keep_in_band, (buffers, descriptors))
+    except BaseException:
+        for each in descriptors:
+            each.close()  # now: the traceback holds them
+        raise
     finally:
         here.leaving = before
     return Parts(data, buffers, descriptors)

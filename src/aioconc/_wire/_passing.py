@@ -39,12 +39,13 @@ here = _Here()
 class Passed:
     """A descriptor on its way to another process, or one that has arrived."""
 
-    __slots__ = ("_descriptor", "_inherited")
+    # Rule: what leaves is in `here.leaving`, which is closed whatever becomes of the pickle; this
+    # one only says where.
+    __slots__ = ("_descriptor", "_reduced")
 
-    def __init__(self, descriptor: "Descriptor | None", inherited: "Any" = None) -> None:
+    def __init__(self, descriptor: "Descriptor | None", reduced: "Any" = None) -> None:
         self._descriptor = descriptor
-        # How `multiprocessing` hands it on.
-        self._inherited = inherited
+        self._reduced = reduced
 
     def take(self) -> int:
         """A descriptor of your own, not inherited by an exec; it can be taken once.
@@ -59,20 +60,11 @@ class Passed:
         return descriptor.detach()
 
     def __reduce__(self) -> "Any":
-        if self._inherited is not None:
-            return _inherit, (self._inherited,)
+        if self._reduced is not None:
+            return self._reduced
         if self._descriptor is None:
             raise TypeError("this descriptor was taken already: pass on what has taken it")
-        leaving = here.leaving
-        if leaving is None:
-            return pass_on(self._descriptor.fd, owner=self).__reduce__()
-        if len(leaving) >= MOST:
-            raise ValueError(
-                f"one message takes along at most {MOST} descriptors, got more; send them in "
-                "several calls"
-            )
-        leaving.append(Descriptor(os.dup(self._descriptor.fd)))
-        return _arrive, (len(leaving) - 1,)
+        return pass_on(self._descriptor.fd, owner=self)._reduced
 
 
 def pass_on(fd: int, *, close: bool = False, owner: object = None) -> Passed:
@@ -83,13 +75,24 @@ def pass_on(fd: int, *, close: bool = False, owner: object = None) -> Passed:
         close: take over `fd`, and close it whatever becomes of it.
         owner: the object that is pickled, for the error.
 
+    Returns:
+        What is to be pickled at once, and not to be kept.
+
     Raises:
         TypeError: what is pickled here is not sent with its descriptors.
+        ValueError: there are too many for one message.
         OSError: this process has too many open files.
     """
     own = Descriptor(fd) if close else None
-    if here.leaving is not None:
-        return Passed(own or Descriptor(os.dup(fd)))
+    leaving = here.leaving
+    if leaving is not None:
+        if len(leaving) >= MOST:
+            raise ValueError(
+                f"one message takes along at most {MOST} descriptors, got more; send them in "
+                "several calls"
+            )
+        leaving.append(own or Descriptor(os.dup(fd)))
+        return Passed(None, (_arrive, (len(leaving) - 1,)))
     context: Any = sys.modules.get("multiprocessing.context")
     starting = None if context is None else context.get_spawning_popen()
     if starting is not None and sys.platform != "win32":
@@ -99,7 +102,7 @@ def pass_on(fd: int, *, close: bool = False, owner: object = None) -> Passed:
             weakref.finalize(starting, os.close, own.detach())
         from multiprocessing.reduction import DupFd
 
-        return Passed(None, DupFd(fd))
+        return Passed(None, (_inherit, (DupFd(fd),)))
     what = (
         f"descriptor {fd}" if owner is None else f"{type(owner).__name__}, which has a descriptor,"
     )

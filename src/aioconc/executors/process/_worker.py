@@ -145,7 +145,7 @@ class WorkerProcess:
         self._decoder = wire.Decoder(self._freight.loans)
         # What the socket did not take yet: bytes, and what has descriptors in front of those that
         # they are to be sent with.
-        self._out: deque[memoryview | Sequence[Carried]] = deque()
+        self._out: deque[memoryview | list[Carried]] = deque()
         self.job: ProcessJob | None = None
         self.number = 0
         # Number of a function -> the record that was sent under it last.
@@ -269,7 +269,7 @@ class WorkerProcess:
             if sent:
                 carried = ()  # they have gone with the first byte
         if carried:
-            self._out.append(carried)
+            self._out.append([*carried])
         for piece in pieces:
             if sent < len(piece):
                 self._out.append(memoryview(piece)[sent:])
@@ -286,11 +286,11 @@ class WorkerProcess:
             return  # it was taken from this loop, which will hear of it
         out = self._out
         with_it: Ancillary = []
-        if not isinstance(out[0], memoryview):
+        if isinstance(out[0], list):
             with_it = ancillary(out[0])
         views: list[memoryview] = []
         for each in itertools.islice(out, 1 if with_it else 0, _MOST_PIECES):
-            if not isinstance(each, memoryview):
+            if isinstance(each, list):
                 break  # those that follow have a descriptor of their own
             views.append(each)
         try:
