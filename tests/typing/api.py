@@ -4,9 +4,9 @@ Every `assert_type` is exact: an `Any` that slips into a signature makes it fail
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from concurrent.futures import Executor as StandardExecutor
-from typing import Literal, assert_type
+from typing import Any, Literal, assert_type
 
 import aioconc
 from aioconc import (
@@ -34,8 +34,9 @@ from aioconc import (
     use,
 )
 from aioconc.executors import Executor, FuturesExecutor, ProcessExecutor
-from aioconc.executors.greenlets import await_, greenlet_run
+from aioconc.executors.greenlets import GeventExecutor, await_, greenlet_run
 from aioconc.flow import MapRun
+from aioconc.generators import Step, delegate, drive, feed, into, primed, safe_stream
 from aioconc.sync import LockStatistics, PriorityQueue, QueueStatistics, Timer, every
 from aioconc.testing import (
     BlockReport,
@@ -221,6 +222,35 @@ async def main() -> int:
     return 0
 
 
+async def check_generators(queue: Queue[int], numbers: list[int]) -> None:
+    def old(url: str) -> Generator[object, Any, Page]:
+        raise NotImplementedError
+
+    def consumer(scale: float) -> Generator[None, int, str]:
+        raise NotImplementedError
+
+    async def echo() -> AsyncGenerator[bytes, int]:
+        yield b""
+
+    assert_type(await drive(old("a")), Page)
+    async with delegate(consumer(1.0)) as steps:
+        async for step in steps:
+            assert_type(step, Step[None, int])
+            assert_type(step.sent, int | None)
+        assert_type(steps.result, str)
+    async with delegate(echo()) as others:
+        async for other in others:
+            assert_type(other.value, bytes)
+        assert_type(others.result, None)
+    async with safe_stream(later_pages)(3) as stream:
+        assert_type(stream, AsyncIterator[Page])
+    assert_type(primed(consumer)(1.0), Generator[None, int, str])
+    assert_type(await feed(numbers, consumer(1.0)), str | None)
+    assert_type(into(queue), Generator[None, int, None])
+    assert_type(into(queue.sync), Generator[None, int, None])
+    await feed(numbers, into(queue))
+
+
 def check_run() -> None:
     assert_type(run(main), int)
     assert_type(run(lambda: fetch("a")), Page)
@@ -244,6 +274,9 @@ async def check_greenlets() -> None:
     assert_type(await greenlet_run(parse, "<p>", 2, strict=True), list[int])
     assert_type(await_(fetch("a")), Page)
     assert_type(await_(asyncio.ensure_future(fetch("a"))), Page)
+    async with GeventExecutor(10).options(timeout=1) as pool:
+        assert_type(pool, GeventExecutor)
+        assert_type(await pool.run(parse, "<p>"), list[int])
 
 
 def check_errors(error: aioconc.WorkerCrashed, other: aioconc.SerializationError) -> None:

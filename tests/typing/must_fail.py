@@ -3,6 +3,8 @@
 Each line that ends in `# error` is refused by mypy and by pyright, and no other line is.
 """
 
+from collections.abc import AsyncIterator, Generator
+
 from aioconc import (
     Condition,
     Lock,
@@ -18,7 +20,8 @@ from aioconc import (
     race,
     run,
 )
-from aioconc.executors.greenlets import await_, greenlet_run
+from aioconc.executors.greenlets import GeventExecutor, await_, greenlet_run
+from aioconc.generators import delegate, drive, feed, into, primed, safe_stream
 from aioconc.sync import Timer, every
 from aioconc.testing import cancel_everywhere, no_blocking, no_leaks
 
@@ -100,6 +103,29 @@ async def guards() -> None:
         pass
 
 
+def consumer(scale: float) -> Generator[None, int, str]:
+    raise NotImplementedError
+
+
+async def numbers(n: int) -> AsyncIterator[int]:
+    yield n
+
+
+async def generators(queue: Queue[int]) -> None:
+    await drive(fetch("a"))  # error
+    drive(consumer)  # error
+    delegate([1])  # error
+    primed(consumer)("1")  # error
+    primed(numbers)  # error
+    safe_stream(fetch)  # error
+    safe_stream(numbers)("1")  # error
+    async for _ in safe_stream(numbers)(1):  # error
+        pass
+    await feed(["a"], consumer(1.0))  # error
+    await feed([1], queue)  # error
+    into([1])  # error
+
+
 async def primitives(queue: Queue[int], lock: Lock) -> None:
     await queue.put("1")  # error
     await queue.put_many(["1"])  # error
@@ -120,3 +146,5 @@ async def greenlets() -> None:
     await greenlet_run(parse, "a", deep=2)  # error
     wrong: str = await greenlet_run(parse, "a")  # error
     await_(parse("a"))  # error
+    await GeventExecutor("10").run(parse, "a")  # error
+    await GeventExecutor().run(parse, 1)  # error

@@ -62,13 +62,17 @@ class LoopCalls:
             raise RuntimeError(
                 f"the event loop that awaited {self._label} is closed; nothing can be called in it"
             )
-        while not wait((outcome,), timeout=_LOOK).done:
+        while not self._wait(outcome, _LOOK):
             if self._loop.is_closed():
                 raise RuntimeError(
                     f"the event loop that awaited {self._label} was closed before {name} had "
                     "ended in it"
                 )
         return outcome.result()
+
+    def _wait(self, outcome: "Future[Any]", seconds: float) -> bool:
+        """In the thread: wait for the answer; whether it has come in this time."""
+        return bool(wait((outcome,), timeout=seconds).done)
 
     def begin(
         self,

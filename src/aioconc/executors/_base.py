@@ -88,6 +88,8 @@ class Capabilities:
         call_in_loop: `aioconc.worker.call_in_loop` works.
         coroutines: async functions and async generators can be run, in the worker's own loop.
         chunks: `map` sends several items at a time.
+        cooperative: calls take turns in one thread, each until it waits; "kill" and "soft" reach
+            one only where it waits.
 
     Example:
         >>> from aioconc import ThreadExecutor
@@ -109,6 +111,7 @@ class Capabilities:
     call_in_loop: bool = False
     coroutines: bool = False
     chunks: bool = False
+    cooperative: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,321 @@
+"""GeventExecutor: what is its own, beside the contract of every executor."""
+
+import asyncio
+import gc
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from aioconc import offload_io, use, worker
+from aioconc._internal import _hooks
+from aioconc.errors import ExecutorClosed, MissingExtra, WorkerExit
+from aioconc.executors import Fate
+from aioconc.executors.greenlets import GeventExecutor
+
+gevent = pytest.importorskip("gevent")
+
+
+@pytest.fixture
+def fates() -> Iterator[list[str]]:
+    """The fates of cancelled calls."""
+    heard: list[str] = []
+
+    def hear(name: str, fields: dict[str, Any]) -> None:
+        if name == "call.cancelled":
+            heard.append(fields["fate"])
+
+    end = _hooks.subscribe(hear)
+    yield heard
+    end()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+def threads() -> list[str]:
+    return [each.name for each in threading.enumerate() if each.name.startswith("aioconc-gevent")]
+
+
+async def cancelled(task: "asyncio.Task[Any]") -> bool:
+    """Cancel it and wait: whether it ended so."""
+    task.cancel()
+    await asyncio.wait([task])
+    return task.cancelled()
+
+
+# -- greenlets --------------------------------------------------------------------------------------
+
+
+async def test_calls_wait_at_the_same_time_in_one_thread() -> None:
+    """A hundred calls are in the middle of their function at once, and one thread runs them."""
+    inside: set[int] = set()
+
+    def wait(number: int) -> str:
+        inside.add(number)
+        while len(inside) < 100:
+            gevent.sleep(0.001)
+        return threading.current_thread().name
+
+    async with GeventExecutor(100) as pool:
+        assert threads() == []
+        names = await pool.map(wait, range(100))
+        assert {*names} == {*threads()}
+        assert len(threads()) == 1
+    assert threads() == []
+
+
+async def test_a_cancel_raises_greenlet_exit_where_it_waits(fates: list[str]) -> None:
+    """Its clean-up may wait, and the call returns when that is over."""
+    log: list[str] = []
+
+    def wait() -> None:
+        log.append("begun")
+        try:
+            gevent.sleep(60)
+        except BaseException as error:
+            log.append(type(error).__name__)
+            raise
+        finally:
+            gevent.sleep(0.01)
+            log.append("cleaned up")
+
+    async with GeventExecutor() as pool:
+        task = asyncio.ensure_future(pool.run(wait))
+        await until(lambda: log)
+        assert await cancelled(task)
+        assert log == ["begun", "GreenletExit", "cleaned up"]
+        assert pool.statistics().workers == 0
+    assert fates == [Fate.KILLED]
+
+
+async def test_who_catches_greenlet_exit_is_waited_for(fates: list[str]) -> None:
+    """The function goes on; it was not killed, and the caller is cancelled when it has ended."""
+    log: list[str] = []
+
+    def stubborn() -> None:
+        log.append("begun")
+        try:
+            gevent.sleep(60)
+        except gevent.GreenletExit:
+            gevent.sleep(0.01)
+            log.append("ended")
+
+    async with GeventExecutor() as pool:
+        task = asyncio.ensure_future(pool.run(stubborn))
+        await until(lambda: log)
+        assert await cancelled(task)
+        assert log == ["begun", "ended"]
+    assert fates == [Fate.STOPPED]
+
+
+async def test_a_late_kill_strikes_no_other_call() -> None:
+    """Calls that are cancelled as they end leave those that follow them alone."""
+
+    def short() -> int:
+        gevent.sleep(0)
+        return 1
+
+    async with GeventExecutor(1) as pool:
+        for turns in range(40):
+            first = asyncio.ensure_future(pool.run(short))
+            second = asyncio.ensure_future(pool.run(short))
+            for _ in range(turns % 8):
+                await asyncio.sleep(0.0002)
+            first.cancel()
+            await asyncio.wait([first])
+            assert await second == 1
+
+
+async def test_exceptions_of_gevent_get_a_meaning() -> None:
+    """Its time-out is a TimeoutError; GreenletExit that nobody asked for is told as an exit."""
+
+    def too_slow() -> None:
+        with gevent.Timeout(0.001):
+            gevent.sleep(60)
+
+    def leave() -> None:
+        raise gevent.GreenletExit
+
+    async with GeventExecutor() as pool:
+        with pytest.raises(TimeoutError, match=r"too_slow raised gevent\.Timeout: 0.001"):
+            await pool.run(too_slow)
+        with pytest.raises(WorkerExit, match="raised GreenletExit"):
+            await pool.run(leave)
+
+
+# -- the way back to the loop -----------------------------------------------------------------------
+
+
+async def test_each_greenlet_has_a_call_of_its_own() -> None:
+    """Reports and names of calls that take turns are not mixed; a spawned greenlet has no call."""
+    heard: dict[str, list[str]] = {"a": [], "b": []}
+
+    def tell() -> None:
+        for _ in range(5):
+            worker.report(worker.info().name)
+            gevent.sleep(0)
+
+    def ask_in_another() -> None:
+        gevent.spawn(worker.info).get()
+
+    async with GeventExecutor() as pool:
+        await asyncio.gather(
+            *(pool.options(name=name, on_report=heard[name].append).run(tell) for name in heard)
+        )
+        assert heard == {"a": ["a"] * 5, "b": ["b"] * 5}
+        with pytest.raises(
+            RuntimeError, match=r"info\(\) was called outside a call.*in a greenlet"
+        ):
+            await pool.run(ask_in_another)
+        with pytest.raises(RuntimeError, match=r"report\(\) was called outside a call"):
+            await asyncio.wrap_future(pool.futures.submit(worker.report, 1))
+
+
+async def test_what_waits_for_the_loop_lets_the_other_greenlets_run() -> None:
+    """A call that awaits in the loop, or has too many reports unread, holds up nobody."""
+    gate = asyncio.Event()
+    reports: list[object] = []
+
+    def report_much() -> str:
+        for number in range(2000):
+            worker.report(number)
+        return "reported"
+
+    async with GeventExecutor() as pool:
+        waiting = asyncio.ensure_future(pool.run(worker.call_in_loop, gate.wait))
+        reporting = asyncio.ensure_future(pool.options(on_report=reports.append).run(report_much))
+        assert await pool.run(pow, 2, 3) == 8
+        assert await reporting == "reported"
+        assert not waiting.done()
+        gate.set()
+        assert await waiting
+    assert reports == [*range(2000)]
+
+
+async def test_it_can_take_the_place_of_threads() -> None:
+    """`use` makes it the default of offload_io for a block."""
+    async with use(GeventExecutor()):
+        info = await offload_io(worker.info)
+    assert info.executor == "GeventExecutor"
+
+
+# -- the end ----------------------------------------------------------------------------------------
+
+
+async def test_the_hub_stays_for_what_was_abandoned() -> None:
+    """Closing does not wait for it; the thread ends when it has ended."""
+    log: list[str] = []
+
+    def hold() -> None:
+        log.append("begun")
+        while len(log) < 2:
+            gevent.sleep(0.001)
+
+    pool = GeventExecutor()
+    task = asyncio.ensure_future(pool.options(on_cancel="abandon").run(hold))
+    await until(lambda: log)
+    assert await cancelled(task)
+    await pool.aclose()
+    assert len(threads()) == 1
+    log.append("go")
+    await until(lambda: not threads())
+
+
+async def test_closing_with_cancel_ends_all() -> None:
+    """What runs, what was abandoned, and what its greenlet has not yet begun."""
+    ended: list[str] = []
+    begun: list[str] = []
+
+    def hold(name: str) -> None:
+        begun.append(name)
+        try:
+            gevent.sleep(60)
+        finally:
+            ended.append(name)
+
+    pool = GeventExecutor(3)
+    left = asyncio.ensure_future(pool.options(on_cancel="abandon").run(hold, "abandoned"))
+    await until(lambda: begun)
+    assert await cancelled(left)
+    running = asyncio.ensure_future(pool.run(hold, "running"))
+    await until(lambda: len(begun) == 2)
+    fresh = asyncio.ensure_future(pool.run(hold, "fresh"))
+    await asyncio.sleep(0)
+    await pool.aclose(cancel=True)
+    for task in (running, fresh):
+        with pytest.raises(ExecutorClosed, match="closed with cancel=True"):
+            await task
+    await until(lambda: not threads())
+    assert sorted(ended) == sorted(begun)
+
+
+async def test_a_forgotten_executor_ends_its_hub() -> None:
+    """Nobody has it any more: its thread goes."""
+    pool = GeventExecutor()
+    assert await pool.run(pow, 2, 2) == 4
+    assert len(threads()) == 1
+    del pool
+    gc.collect()
+    await until(lambda: not threads())
+
+
+@pytest.mark.slow
+def test_a_program_ends_though_a_greenlet_waits() -> None:
+    """Neither a call in flight nor a hub that stands holds up the exit."""
+    code = """
+import asyncio, gevent
+from aioconc.executors.greenlets import GeventExecutor
+pool = GeventExecutor()
+async def main():
+    task = asyncio.ensure_future(pool.options(on_cancel="abandon").run(gevent.sleep, 600))
+    await asyncio.sleep(0.01)
+    print(await pool.run(pow, 2, 3))
+asyncio.run(main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "8\n")
+    assert "Traceback" not in done.stderr
+
+
+# -- refusals ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_it_is_refused_where_gevent_has_replaced_threads() -> None:
+    """Under monkey.patch_all() there is no thread to put a hub in."""
+    code = """
+from gevent import monkey
+monkey.patch_all()
+from aioconc.executors.greenlets import GeventExecutor
+try:
+    GeventExecutor()
+except RuntimeError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert "does not work under gevent.monkey.patch_all()" in done.stdout, done.stderr
+
+
+def test_without_gevent_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing engine says what to install."""
+    monkeypatch.setitem(sys.modules, "gevent", None)
+    with pytest.raises(MissingExtra, match=r"install aioconc\[gevent\]"):
+        GeventExecutor()
+
+
+@pytest.mark.parametrize(("value", "kind"), [(0, ValueError), (True, TypeError), (1.5, TypeError)])
+def test_max_workers_is_checked(value: Any, kind: type[Exception]) -> None:
+    """An int >= 1 and nothing else."""
+    with pytest.raises(kind, match="max_workers must be an int >= 1"):
+        GeventExecutor(value)
