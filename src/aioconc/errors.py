@@ -97,19 +97,19 @@ class WorkerTimeout(AioconcError, TimeoutError):
 
 
 class SerializationError(AioconcError, pickle.PicklingError):
-    """A value could not cross to or from a worker.
+    """A value could not cross to or from a worker, or through a channel.
 
     Attributes:
-        where: which value it was: "args", "result" or "exception".
-        side: where it failed: "parent" or "worker".
+        where: which value it was: "args", "result" or "exception"; "item" of a channel.
+        side: where it failed: "parent" or "worker"; "sender" or "receiver" of a channel.
     """
 
     def __init__(
         self,
         message: str,
         *,
-        where: Literal["args", "result", "exception"],
-        side: Literal["parent", "worker"],
+        where: Literal["args", "result", "exception", "item"],
+        side: Literal["parent", "worker", "sender", "receiver"],
     ) -> None:
         super().__init__(message)
         self.where = where

@@ -1,0 +1,253 @@
+"""Decides who holds what: the things of one manager, the parties that use them, their requests.
+
+It guarantees that a party that ends gives back all that it held and waits for nothing more, and
+that what was granted to a request that is cancelled is passed on. Sans-I/O: messages come in by
+`handle`, answers go out by the connection's `answer`; sockets and loops are left to others.
+"""
+
+# A request:   waiting --grant--> answered --the client goes on--> settled
+#                 |                   |
+#                 '--- cancelled      '--- cancelled: `undo`, it goes to the next
+#
+# Rule 1: all of it runs in one thread, the owner's loop, and nothing here waits or runs code of
+#         users: values are pickles, which are not looked into; keys are of built-in types.
+# Rule 2: a grant is made in the same step as its answer, and is final. The client says "cancel" of
+#         a request only if it has not acted on the answer, so cancelling one that is answered takes
+#         the grant back.
+# Rule 3: messages of one connection are handled in the order in which they were sent.
+# Rule 4: a party that ends first leaves what it waits for, then gives back what it holds: so that
+#         nothing is granted to it on the way.
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from aioconc.errors import ManagerClosed, OwnerDied
+
+# Number of the request (0: nobody waits for an answer), of the party, of the thing; what is to be
+# done with it, and how.
+Message = tuple[Any, ...]
+
+# Takes the number of a request, and its error or None with its value.
+Answer = Callable[[int, BaseException | None, Any], object]
+
+CANCEL = "cancel"
+LEAVE = "leave"
+
+
+@dataclass
+class Death:
+    """How a party ended.
+
+    Attributes:
+        who: it, for people, such as "process 4711".
+        pid: of its process.
+        exitcode: of its process, or None where unknown, or where only a call has ended.
+        of_call: whether it was a call in a process that goes on.
+    """
+
+    who: str
+    pid: int | None
+    exitcode: int | None = None
+    of_call: bool = False
+
+    def error(self, what: str, remedy: str) -> OwnerDied:
+        """What is told to somebody who wants what it had."""
+        code = "" if self.exitcode is None else f" (exit status {self.exitcode})"
+        return OwnerDied(
+            f"{self.who} ended{code} {what}; {remedy}", pid=self.pid, exitcode=self.exitcode
+        )
+
+
+class Party:
+    """Who may hold something: a process, or one call in a worker process."""
+
+    __slots__ = ("connection", "number", "requests", "things")
+
+    def __init__(self, connection: "Connection", number: int) -> None:
+        self.connection = connection
+        self.number = number
+        # Those that wait.
+        self.requests: dict[int, Request] = {}
+        # What it may hold something of.
+        self.things: set[Thing] = set()
+
+
+class Request:
+    """Something that a party wants and may have to wait for."""
+
+    # In `party.requests` iff not answered.
+    __slots__ = ("data", "number", "party", "thing")
+
+    def __init__(self, party: Party, number: int, thing: "Thing") -> None:
+        self.party = party
+        self.number = number
+        self.thing = thing
+        # What the thing has to remember of it.
+        self.data: Any = None
+        party.requests[number] = self
+
+    @property
+    def key(self) -> tuple["Connection", int]:
+        """What tells it from all others."""
+        return self.party.connection, self.number
+
+    def grant(self, value: Any = None) -> None:
+        """It has what it wants."""
+        del self.party.requests[self.number]
+        self.party.connection.answer(self.number, None, value)
+
+    def refuse(self, error: BaseException) -> None:
+        """It never will."""
+        del self.party.requests[self.number]
+        self.party.connection.answer(self.number, error, None)
+
+
+class Connection:
+    """One process, as the broker knows it.
+
+    Args:
+        answer: sends an answer there; it must not call back.
+        name: the process, for people.
+    """
+
+    __slots__ = ("answer", "name", "parties", "pid")
+
+    def __init__(self, answer: Answer, name: str, pid: int | None) -> None:
+        self.answer = answer
+        self.name = name
+        self.pid = pid
+        self.parties: dict[int, Party] = {}
+
+
+class Thing:
+    """What the broker keeps; its methods are named as the messages call them."""
+
+    # What may be asked, with a `Request` to answer, and what may be told, with a `Party`.
+    asks: ClassVar[frozenset[str]] = frozenset()
+    tells: ClassVar[frozenset[str]] = frozenset()
+
+    def cancel(self, request: Request) -> None:
+        """A request that waits is wanted no longer."""
+        del request.party.requests[request.number]
+        self.withdraw(request)
+
+    def withdraw(self, request: Request) -> None:
+        """The request waits no longer."""
+
+    def undo(self, party: Party, number: int) -> None:
+        """Take back what the answer to that request gave, and pass it on."""
+
+    def died_waiting(self, request: Request, death: Death) -> None:
+        """Who waits has ended."""
+        self.withdraw(request)
+
+    def abandon(self, party: Party, death: Death) -> None:
+        """Take back all that the party holds, and pass it on."""
+
+    def close(self, error: Callable[[], BaseException]) -> None:
+        """The manager ends; who waits has been refused."""
+
+
+class Broker:
+    """The things of one manager."""
+
+    def __init__(self) -> None:
+        self._things: dict[int, Thing] = {}
+        self.connections: dict[Connection, None] = {}
+        self.closed = False
+
+    def add(self, thing: Thing) -> int:
+        """Keep a thing; its number."""
+        if self.closed:
+            raise closed()
+        number = len(self._things) + 1
+        self._things[number] = thing
+        return number
+
+    def thing(self, number: int) -> Thing:
+        """The thing of that number."""
+        return self._things[number]
+
+    def connect(self, answer: Answer, name: str, pid: int | None) -> Connection:
+        """A process joins."""
+        connection = Connection(answer, name, pid)
+        self.connections[connection] = None
+        return connection
+
+    def handle(self, connection: Connection, message: Message) -> None:
+        """What a process says.
+
+        Raises:
+            Exception: it makes no sense; the connection cannot be trusted any more.
+        """
+        number, party_number, thing_number, what, *args = message
+        if self.closed:
+            if number and what != CANCEL:
+                connection.answer(number, closed(), None)
+            return
+        party = connection.parties.get(party_number)
+        if party is None:
+            if what == LEAVE:
+                return
+            party = connection.parties[party_number] = Party(connection, party_number)
+        if what == LEAVE:
+            (who,) = args
+            self._leave([party], Death(who, connection.pid, of_call=True))
+            del connection.parties[party_number]
+            return
+        thing = self._things[thing_number]
+        if what == CANCEL:
+            waiting = party.requests.get(number)
+            if waiting is None:
+                thing.undo(party, number)
+            else:
+                thing.cancel(waiting)
+        elif number:
+            if what not in thing.asks:
+                raise ValueError(f"{type(thing).__name__} is not asked {what!r}")
+            party.things.add(thing)
+            request = Request(party, number, thing)
+            try:
+                getattr(thing, what)(request, *args)
+            except Exception as error:
+                if number not in party.requests:
+                    raise
+                request.refuse(error)
+        else:
+            if what not in thing.tells:
+                raise ValueError(f"{type(thing).__name__} is not told {what!r}")
+            getattr(thing, what)(party, *args)
+
+    def disconnect(self, connection: Connection, death: Death) -> None:
+        """A process has ended, or has let go of the manager."""
+        if self.connections.pop(connection, self) is self or self.closed:
+            return
+        self._leave([*connection.parties.values()], death)
+        connection.parties.clear()
+
+    def close(self) -> None:
+        """Who waits hears of the end, and so does who asks from now on."""
+        self.closed = True
+        for connection in self.connections:
+            for party in connection.parties.values():
+                for request in [*party.requests.values()]:
+                    request.refuse(closed())
+        self._things.clear()
+
+    def _leave(self, parties: list[Party], death: Death) -> None:
+        for party in parties:
+            for request in [*party.requests.values()]:
+                if party.requests.pop(request.number, None) is not None:
+                    request.thing.died_waiting(request, death)
+        for party in parties:
+            for thing in party.things:
+                thing.abandon(party, death)
+
+
+def closed() -> ManagerClosed:
+    """What is told after the end."""
+    return ManagerClosed(
+        "the manager is closed: its `async with open_manager()` block has ended, or the process "
+        "that had it; end the work that shares its objects inside of the block"
+    )

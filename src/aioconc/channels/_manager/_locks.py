@@ -1,0 +1,254 @@
+"""What the broker knows of locks, conditions and semaphores.
+
+It guarantees one holder at a time, in the order of arrival, and that nobody is given a lock whose
+holder died in the middle of something without being told. Who in a process may release a lock, and
+how often a lock was taken by its owner, is left to the handles.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Literal
+
+from aioconc.channels._manager._broker import Death, Party, Request, Thing
+from aioconc.errors import OwnerDied
+
+OnOwnerDeath = Literal["raise", "release"]
+
+# Those who wait, first come first.
+Waiters = dict[Request, None]
+
+
+def first(waiters: Waiters) -> Request:
+    """Take the first one."""
+    request = next(iter(waiters))
+    del waiters[request]
+    return request
+
+
+@dataclass
+class _Wish:
+    """What a request for a lock says of itself.
+
+    Attributes:
+        takes_dead: wants the lock also if its holder died, and is told.
+        notified: whether it was, for one that comes from a condition.
+    """
+
+    takes_dead: bool = False
+    notified: bool | None = None
+
+
+# free <--release-- held --its holder dies--> left: `death` says how
+#   '---acquire----->'  <------recover-------'   and the recovering holder may die as well
+#
+# Rule 1: somebody waits only while there is a holder.
+# Rule 2: while `death` is set, only who takes the lock for dead is given it. The others are
+#         refused, but not while somebody recovers it: then they wait for what comes of it.
+class LockThing(Thing):
+    """One holder at a time."""
+
+    asks = frozenset({"acquire", "look"})
+    tells = frozenset({"release"})
+
+    def __init__(self, on_owner_death: OnOwnerDeath = "raise") -> None:
+        self.on_owner_death: OnOwnerDeath = on_owner_death
+        # The request that was granted, or None.
+        self.holder: Request | None = None
+        self.waiters: Waiters = {}
+        self.death: Death | None = None
+        self.conditions: list[ConditionThing] = []
+
+    def acquire(self, request: Request, recover: bool) -> None:
+        """Take it."""
+        request.data = _Wish(takes_dead=recover)
+        self.want(request)
+
+    def want(self, request: Request) -> None:
+        """Give it, or queue for it."""
+        self.waiters[request] = None
+        if self.holder is None:
+            self.pass_on()
+
+    def release(self, party: Party, recovered: bool) -> None:
+        """Its holder is done with it."""
+        if self.is_held_by(party):
+            if recovered:
+                self.death = None
+            self.holder = None
+            self.pass_on()
+
+    def is_held_by(self, party: Party) -> bool:
+        """Whether a party of that process holds it."""
+        return self.holder is not None and self.holder.party.connection is party.connection
+
+    def pass_on(self) -> None:
+        """Nobody holds it: give it to who is next."""
+        while self.waiters and self.holder is None:
+            request = first(self.waiters)
+            wish: _Wish = request.data
+            if self.death is not None and not wish.takes_dead:
+                request.refuse(self.told())
+                continue
+            self.holder = request
+            told = None if self.death is None else self.told()
+            request.grant(told if wish.notified is None else (wish.notified, told))
+
+    def told(self) -> OwnerDied:
+        """What is said to those who want it."""
+        assert self.death is not None
+        return self.death.error(
+            "while it held this lock, so what the lock guards may be half changed",
+            "put it right in `async with lock.recover():`, or make the lock with "
+            'on_owner_death="release" if nothing can be half changed',
+        )
+
+    def withdraw(self, request: Request) -> None:
+        """It waits no longer."""
+        self.waiters.pop(request, None)
+
+    def undo(self, party: Party, number: int) -> None:
+        """It was given to somebody who does not want it any more."""
+        holder = self.holder
+        if holder is not None and holder.key == (party.connection, number):
+            self.holder = None
+            self.pass_on()
+
+    def abandon(self, party: Party, death: Death) -> None:
+        """If the party holds it, it is left."""
+        if self.holder is None or self.holder.party is not party:
+            return
+        self.holder = None
+        if self.on_owner_death == "raise":
+            self.death = death
+        # Who waits to be notified may have waited for the one that died.
+        for condition in self.conditions:
+            condition.wake_all(spurious=self.death is None)
+        self.pass_on()
+
+    def look(self, request: Request) -> None:
+        """Its state."""
+        owner = None if self.holder is None else self.holder.party.connection.name
+        request.grant((len(self.waiters), owner, self.death is not None))
+
+
+class ConditionThing(Thing):
+    """Those who wait for a notification; notified, they wait for the lock."""
+
+    asks = frozenset({"wait", "look"})
+    tells = frozenset({"notify"})
+
+    def __init__(self, lock: LockThing) -> None:
+        self.lock = lock
+        self.waiters: Waiters = {}
+        lock.conditions.append(self)
+
+    def wait(self, request: Request) -> None:
+        """Release the lock and wait; answered when notified and the lock is held again."""
+        lock = self.lock
+        if not lock.is_held_by(request.party):
+            raise RuntimeError("cannot wait on a Condition whose lock this process does not hold")
+        request.data = _Wish(takes_dead=True, notified=False)
+        request.party.things.add(lock)
+        self.waiters[request] = None
+        lock.release(request.party, False)
+
+    def notify(self, party: Party, n: int) -> None:
+        """Wake those who have waited longest."""
+        if self.lock.is_held_by(party):
+            self._notify(n)
+
+    def _notify(self, n: int) -> None:
+        for _ in range(min(n, len(self.waiters))):
+            self._want_lock(first(self.waiters), True)
+
+    def wake_all(self, *, spurious: bool) -> None:
+        """All go for the lock; `spurious`: as if they had been notified."""
+        while self.waiters:
+            self._want_lock(first(self.waiters), spurious)
+
+    def _want_lock(self, request: Request, notified: bool) -> None:
+        request.data.notified = notified
+        # Not `want`: a lock that is free is passed on once all of them are queued.
+        self.lock.waiters[request] = None
+        if self.lock.holder is None:
+            self.lock.pass_on()
+
+    def withdraw(self, request: Request) -> None:
+        """It waits no longer, neither for a notification nor for the lock."""
+        self.waiters.pop(request, None)
+        if self.lock.waiters.pop(request, self) is None and request.data.notified:
+            self._notify(1)
+
+    def undo(self, party: Party, number: int) -> None:
+        """It holds the lock, but does not go on: the lock and the notification are for others."""
+        self._notify(1)
+        self.lock.undo(party, number)
+
+    def look(self, request: Request) -> None:
+        """Its state."""
+        lock = self.lock
+        owner = None if lock.holder is None else lock.holder.party.connection.name
+        request.grant((len(self.waiters), owner, lock.death is not None))
+
+
+# Rule: somebody waits only while `value` is 0.
+class SemaphoreThing(Thing):
+    """A number of permits; how many each party has taken is known."""
+
+    asks = frozenset({"acquire", "look"})
+    tells = frozenset({"release"})
+
+    def __init__(self, value: int, bounded: bool) -> None:
+        self.value = value
+        self.bounded = bounded
+        self.waiters: Waiters = {}
+        self.taken: Counter[Party] = Counter()
+
+    def acquire(self, request: Request) -> None:
+        """Take one."""
+        if self.value:
+            self.value -= 1
+            self.taken[request.party] += 1
+            request.grant()
+        else:
+            self.waiters[request] = None
+
+    def release(self, party: Party, n: int) -> None:
+        """Give back, first of what this party has, then of its process, then new ones."""
+        given = 0
+        others = [each for each in self.taken if each.connection is party.connection]
+        for each in (party, *others):
+            back = min(n - given, self.taken[each])
+            given += back
+            self._settle_account(each, back)
+        self._add(given if self.bounded else n)
+
+    def undo(self, party: Party, number: int) -> None:
+        """It was given to somebody who does not want it any more."""
+        if self.taken[party]:
+            self._settle_account(party, 1)
+            self._add(1)
+
+    def abandon(self, party: Party, death: Death) -> None:
+        """What it has is free again."""
+        self._add(self.taken.pop(party, 0))
+
+    def withdraw(self, request: Request) -> None:
+        """It waits no longer."""
+        self.waiters.pop(request, None)
+
+    def look(self, request: Request) -> None:
+        """Its state."""
+        request.grant((len(self.waiters), self.value))
+
+    def _settle_account(self, party: Party, n: int) -> None:
+        self.taken[party] -= n
+        if not self.taken[party]:
+            del self.taken[party]
+
+    def _add(self, n: int) -> None:
+        self.value += n
+        while self.value and self.waiters:
+            self.acquire(first(self.waiters))
+
+

@@ -1,0 +1,136 @@
+"""Items on their way into frames and out of them: pickled by the sender, checked, unpickled lazily.
+
+It guarantees that what cannot be sent raises where it is sent, before anything of it is, and that
+what cannot be unpickled fails one receive. It waits for nothing.
+"""
+
+from _pickle import loads
+from concurrent.futures import Future
+from typing import Any, Final
+
+from aioconc._bridge._errand import run_errand
+from aioconc._wire._body import LARGE, OUT_OF_BAND, Laden, Parts, is_slow, load, ready, take_apart
+from aioconc._wire._channel import BYTES, ITEM, LARGE_BYTES, PICKLE
+from aioconc.errors import SerializationError
+
+# An item that is unpickled in a thread, or was: a `Future`.
+LOADED: Final = 41
+
+Raw = tuple[int, Any]
+
+
+def pack(item: object, max_frame: int) -> Parts:
+    """Pickle an item.
+
+    Raises:
+        SerializationError: it cannot be pickled.
+        ValueError: it is larger than a frame may be.
+    """
+    try:
+        parts = take_apart(ready(item))
+    except Exception as error:
+        raise SerializationError(
+            f"an item of type {type(item).__qualname__} cannot be sent, since it cannot be "
+            f"pickled: {error}",
+            where="item",
+            side="sender",
+        ) from error
+    size = len(parts.data)
+    for each in parts.buffers:
+        size += each.nbytes
+    check_size(size, max_frame, item)
+    return parts
+
+
+def check_size(size: int, max_frame: int, item: object) -> None:
+    """Refuse what is larger than a frame may be."""
+    if size > max_frame:
+        raise ValueError(
+            f"an item must be at most max_frame={max_frame} bytes when it is pickled, got {size} "
+            f"bytes of {type(item).__qualname__}; send it in parts, or pass a larger max_frame to "
+            "open_channel"
+        )
+
+
+def as_bytes(data: Any, max_frame: int) -> bytes:
+    """What `send_bytes` was given, as bytes of its own.
+
+    Raises:
+        TypeError: it is not bytes, nor anything else that has a buffer.
+        ValueError: it is larger than a frame may be.
+    """
+    if type(data) is not bytes:
+        try:
+            data = memoryview(data).tobytes()
+        except TypeError:
+            raise TypeError(
+                f"send_bytes takes bytes, a bytearray or another buffer, got {data!r}; write "
+                "send(item) for other items"
+            ) from None
+    check_size(len(data), max_frame, data)
+    return data
+
+
+def is_large(parts: Parts) -> bool:
+    """Whether copying its buffers takes longer than a loop may be held for."""
+    return sum(each.nbytes for each in parts.for_arena) >= LARGE
+
+
+def laden_among(pieces: "list[bytes | memoryview]") -> Laden | None:
+    """The piece that is to be sent with descriptors."""
+    first = pieces[0]
+    return first if type(first) is Laden else None
+
+
+def own(pieces: "list[bytes | memoryview]") -> "list[bytes | memoryview]":
+    """The same pieces without views of what belongs to the caller, who may change it."""
+    return [each if isinstance(each, bytes) else bytes(each) for each in pieces]
+
+
+def weight(raw: Raw) -> int:
+    """Bytes to be copied to unpickle it: `OUT_OF_BAND` or more: do it alone."""
+    kind, body = raw
+    if kind == LOADED:
+        return OUT_OF_BAND
+    return len(body) if kind == PICKLE or kind == BYTES or not is_slow(body) else LARGE
+
+
+def in_thread(raw: Raw) -> Raw:
+    """Have it unpickled in a thread; what to keep in its place."""
+    if raw[0] == LOADED:
+        return raw
+    outcome: Future[Any] = Future()
+    # So that nobody can cancel it: a receiver that is cancelled leaves it to the next one.
+    outcome.set_running_or_notify_cancel()
+
+    def work() -> None:
+        try:
+            outcome.set_result(unpack(raw))
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    run_errand(work)
+    return LOADED, outcome
+
+
+def unpack(raw: Raw) -> Any:
+    """The item; blocks while a thread unpickles it.
+
+    Raises:
+        SerializationError: it cannot be unpickled.
+    """
+    kind, body = raw
+    try:
+        if kind == PICKLE:
+            return loads(body)
+        if kind == ITEM or kind == LARGE_BYTES:
+            return load(body)
+        if kind == BYTES:
+            return bytes(body)
+    except Exception as error:
+        raise SerializationError(
+            f"an item was received that cannot be unpickled here: {type(error).__name__}: {error}",
+            where="item",
+            side="receiver",
+        ) from error
+    return body.result()
