@@ -7,6 +7,7 @@ granian; an aiohttp application runs under `serve_prefork`.
 
 from aioconc._internal._public import publish
 from aioconc.servers._connection import Connection
+from aioconc.servers._prefork import serve_prefork
 from aioconc.servers._ready import ready
 from aioconc.servers._server import ServerStatistics, TcpServer
 from aioconc.servers._tcp import serve_tcp
@@ -16,6 +17,7 @@ __all__ = [
     "ServerStatistics",
     "TcpServer",
     "ready",
+    "serve_prefork",
     "serve_tcp",
 ]
 

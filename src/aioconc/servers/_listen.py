@@ -110,6 +110,16 @@ def check_sockets(call: str, sockets: Any) -> list[socket.socket]:
     return found
 
 
+def check_port(call: str, port: Any) -> int:
+    """A TCP port, or 0 for any."""
+    if isinstance(port, bool) or not isinstance(port, int):
+        remedy = "pass 0 for any free port, or sockets="
+        raise TypeError(f"{call} needs a port, an int of 0 to 65535, got {port!r}; {remedy}")
+    if not 0 <= port <= 65_535:
+        raise ValueError(f"port must be an int of 0 to 65535, got {port!r}")
+    return port
+
+
 def hosts_of(host: Any) -> list[str | None]:
     """The hosts to listen on; None stands for all addresses."""
     if host is None or isinstance(host, str):

@@ -20,6 +20,7 @@ from aioconc.servers._connection import Connection
 from aioconc.servers._in_task import InTask
 from aioconc.servers._listen import (
     AddressInfo,
+    check_port,
     check_sockets,
     hosts_of,
     make_listen,
@@ -306,16 +307,6 @@ def _check_tls(ssl: Any, per_connection: PerConnection) -> None:
             'ssl cannot be used with per_connection="process": the keys would have to travel; wrap '
             "the socket in the handler, or use a thread"
         )
-
-
-def check_port(call: str, port: Any) -> int:
-    """A TCP port, or 0 for any."""
-    if isinstance(port, bool) or not isinstance(port, int):
-        remedy = "pass 0 for any free port, or sockets="
-        raise TypeError(f"{call} needs a port, an int of 0 to 65535, got {port!r}; {remedy}")
-    if not 0 <= port <= 65_535:
-        raise ValueError(f"port must be an int of 0 to 65535, got {port!r}")
-    return port
 
 
 async def _resolve(host: Any, port: int) -> list[AddressInfo]:
