@@ -11,6 +11,7 @@ from importlib import import_module
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from aioconc._internal._sites import Place as Place, Site as Site
     from aioconc.testing._blocking import (
         BlockReport as BlockReport,
         Stall as Stall,
@@ -28,11 +29,10 @@ if TYPE_CHECKING:
     from aioconc.testing._process_state import Leak as Leak
     from aioconc.testing._run import external as external, run as run, settle as settle
     from aioconc.testing._schedule import Schedule as Schedule
-    from aioconc.testing._sites import Place as Place, Site as Site
     from aioconc.testing._strategies import schedules as schedules
     from aioconc.testing._wait_graph import WaitGraph as WaitGraph, wait_graph as wait_graph
 
-# Every public name -> the file of this folder that defines it.
+# Every public name -> the file of this folder, or the module, that defines it.
 _EXPORTS = {
     "BlockReport": "_blocking",
     "CancelPoint": "_cancel_report",
@@ -40,9 +40,9 @@ _EXPORTS = {
     "Exploration": "_explore",
     "Leak": "_process_state",
     "LeakReport": "_leaks",
-    "Place": "_sites",
+    "Place": "aioconc._internal._sites",
     "Schedule": "_schedule",
-    "Site": "_sites",
+    "Site": "aioconc._internal._sites",
     "Stall": "_blocking",
     "WaitGraph": "_wait_graph",
     "cancel_everywhere": "_cancel_everywhere",
@@ -90,10 +90,14 @@ def __getattr__(name: str) -> object:
     file = _EXPORTS.get(name)
     if file is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"{__name__}.{file}"), name)
+    value = globals()[name] = getattr(import_module(_module(file)), name)
     if hasattr(value, "__module__"):
         value.__module__ = __name__  # as `publish` does for packages that load at once
     return value
+
+
+def _module(file: str) -> str:
+    return file if "." in file else f"{__name__}.{file}"
 
 
 def __dir__() -> list[str]:

@@ -19,7 +19,7 @@ from multiprocessing.process import BaseProcess
 from socket import socket
 from typing import Any, Final
 
-from aioconc.testing._sites import Place, Site, current_site
+from aioconc._internal._sites import Place, Site, current_site
 
 Note = Callable[[Any, Site | None], None]
 

@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from types import AsyncGeneratorType
 from typing import Any, Final
 
+from aioconc._internal._sites import Site, current_site, site_of
 from aioconc.testing._await_chain import await_chain, call_site
 from aioconc.testing._births import births
 from aioconc.testing._process_state import Leak
-from aioconc.testing._sites import Site, current_site, site_of
 
 _NEVER_RETRIEVED: Final = "exception was never retrieved"
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Final, Literal
 
+from aioconc._internal._sites import Site, site_of
 from aioconc.testing._births import births
-from aioconc.testing._sites import Site, site_of
 from aioconc.testing._standing import Standing, is_idle, libuv_fds, loop_fds, process_fds
 
 Kind = Literal[
