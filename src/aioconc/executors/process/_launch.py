@@ -126,6 +126,10 @@ class Ends:
         return Launched(process, self.ours, self.journal, self.blackbox, setup)
 
 
+class NoTemplate(Exception):
+    """No worker can be forked, and another try would be in vain."""
+
+
 Done = Callable[[Launched | BaseException], object]
 
 

@@ -29,6 +29,7 @@ from aioconc.executors.process._jobs import ProcessCall
 from aioconc.executors.process._launch import (
     Launched,
     Launcher,
+    NoTemplate,
     Recipe,
     shared_memory_descriptors,
 )
@@ -329,7 +330,9 @@ class ProcessPool(Pool):
         if isinstance(launched, BaseException):
             with self.lock:
                 self.starting -= 1
-            why = f"{type(launched).__name__}: {launched}"
+            why = str(launched)
+            if not isinstance(launched, NoTemplate):
+                why = f"{type(launched).__name__}: {why}"
             self._start_failed(why, None, None, launched)
             return
         worker = WorkerProcess(self, launched)
@@ -358,7 +361,8 @@ class ProcessPool(Pool):
     ) -> None:
         """A worker died before it was ready: another try, or the news to those who wait."""
         self._failed_starts += 1
-        if self._failed_starts < MOST_FAILED_STARTS:
+        final = isinstance(cause, NoTemplate)
+        if self._failed_starts < MOST_FAILED_STARTS and not final:
             self._provide()
             self.check_over()
             return
@@ -370,9 +374,9 @@ class ProcessPool(Pool):
                 follower = self.finish(job, None)
             else:
                 follower = self.finish(job, False)
+                tries = "" if final else f"; the last of {MOST_FAILED_STARTS} tries said"
                 error = WorkerCrashed(
-                    f"no worker could be started for {job.label}; the last of "
-                    f"{MOST_FAILED_STARTS} tries said: {why}",
+                    f"no worker could be started for {job.label}{tries}: {why}",
                     pid=pid,
                     exitcode=exitcode,
                 )

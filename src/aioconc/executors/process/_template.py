@@ -23,6 +23,7 @@ from aioconc.executors.process._launch import (
     Done,
     Ends,
     Launcher,
+    NoTemplate,
     Recipe,
     encode_setup,
     life_pipe,
@@ -38,8 +39,10 @@ _MOST_SENT = 16
 # wait for a worker are told.
 _MOST_DEATHS = 3
 
-# Seconds that a template may take to end by itself once its socket has ended.
+# Seconds that a template may take to end by itself: once it is told to, and once its own end of its
+# socket is closed, when nearly always it is just dying.
 _LAST_STEPS = 2.0
+_SILENT = 0.5
 
 # Seconds after the end of a worker in which its template must have told how it ended.
 _TELLS = 0.5
@@ -164,9 +167,12 @@ class ForkServer(Launcher):
         self._emit("template.ended", template)
         self._waiting.extendleft(reversed(left))
         self._deaths += 1
-        error = RuntimeError(f"the process that workers are forked from {why}")
+        error = NoTemplate(
+            f"{self._deaths} times in a row the process that workers are forked from died before it "
+            f"had one; at last it {why}"
+        )
         if template.broken is not None:
-            error = RuntimeError(f"the modules to preload cannot be imported: {template.broken}")
+            error = NoTemplate(f"the modules to preload cannot be used: {template.broken}")
         closed, self._on_closed = self._on_closed, []
         if template.broken is not None or self._hurries or closed or self._deaths >= _MOST_DEATHS:
             self._deaths = 0
@@ -177,7 +183,7 @@ class ForkServer(Launcher):
 
     def hurry(self) -> None:
         self._hurries = True
-        self._refuse(RuntimeError("the executor is closed"))
+        self._refuse(NoTemplate("the executor is closed"))
         if self._template is not None:
             self._template.hurry()
 
@@ -285,7 +291,7 @@ class Template:
         if self._read():
             return
         service().loop.remove_reader(self._sock.fileno())
-        self._kill_later()
+        self._kill_later(_SILENT)
 
     def _read(self) -> bool:
         """Take in what has come; False: nothing more will."""
@@ -336,7 +342,7 @@ class Template:
         if not self.is_up:
             self.process.kill()  # it has none yet
         elif self._asked:
-            self._kill_later()  # they are born in no time, unless it stands still
+            self._kill_later(_LAST_STEPS)  # they are born in no time, unless it stands still
 
     def end(self) -> None:
         """Let it end; its workers are gone."""
@@ -344,10 +350,10 @@ class Template:
             self._ending = True
             with contextlib.suppress(OSError):
                 self._sock.shutdown(socket.SHUT_WR)
-            self._kill_later()
+            self._kill_later(_LAST_STEPS)
 
-    def _kill_later(self) -> None:
-        service().loop.call_later(_LAST_STEPS, self.process.kill)
+    def _kill_later(self, seconds: float) -> None:
+        service().loop.call_later(seconds, self.process.kill)
 
     def _see_end(self) -> None:
         if not self.process.has_ended():
