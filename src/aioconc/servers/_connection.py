@@ -5,12 +5,13 @@ that stands still is noticed here; that the server wants to end is told here. Op
 the connection is left to the server.
 """
 
+import select
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import anyio
-from anyio.abc import ByteStream
+from anyio.abc import ByteStream, SocketAttribute
 
 from aioconc.sync import Event
 from aioconc.tasks import CancelScope, move_on_after
@@ -132,7 +133,8 @@ class Connection(ByteStream):
                     break
                 await answer(request, connection)
 
-        A client that has not sent anything yet gets a second longer.
+        A client that has not sent anything yet, or from whom there is something to receive, gets a
+        second longer.
 
         Returns:
             A `CancelScope`; `cancelled_caught` tells afterwards whether the block was ended.
@@ -157,11 +159,20 @@ class Connection(ByteStream):
             self.end_wait(scope)
 
     def end_wait(self, scope: CancelScope) -> None:
-        """Cancel a block of `until_drain`, at once or soon."""
-        if self._has_received or self._call_later is None:
-            scope.cancel("the server drains")
-        else:
+        """Cancel a block of `until_drain`: at once, unless the client may be about to say more."""
+        if self._call_later is not None and (not self._has_received or self._has_more()):
             self._call_later(FIRST_WORD, scope.cancel, "the server drains")
+        else:
+            scope.cancel("the server drains")
+
+    def _has_more(self) -> bool:
+        """Whether there is something from the client that was not received yet."""
+        sock = self._stream.extra(SocketAttribute.raw_socket, None)
+        if sock is None or sock.fileno() < 0:
+            return False
+        poll = select.poll()
+        poll.register(sock, select.POLLIN)
+        return bool(poll.poll(0))
 
     async def _noting(self, call: Awaitable[T]) -> T:
         try:

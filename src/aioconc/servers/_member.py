@@ -65,6 +65,7 @@ class Member:
         self._unsent = b""
         self._timers: list[asyncio.TimerHandle] = []
         self.state = "starting"
+        self.has_served = False
         # What it says, or what was found, to be the cause of its end.
         self.cause = ""
         ours, theirs = socket.socketpair()
@@ -175,6 +176,7 @@ class Member:
                 self.cause = bytes(payload).decode(errors="replace")
             elif kind == wire.READY and self.state == "starting":
                 self.state = "serving"
+                self.has_served = True
                 self._boss.on_ready(self)
             elif kind == wire.RETIRE and self.state in ("starting", "serving"):
                 self._boss.on_retire(self)

@@ -21,8 +21,8 @@ from aioconc.servers._member import Member
 # Seconds that a worker gets when it has been asked for the last time.
 _LAST = 1.0
 
-# Seconds until a worker is started anew after it failed for the second time, doubled each time; the
-# first one is started at once, so that a single crash costs no capacity.
+# Seconds until a worker is started anew after two in a row have failed before they served, doubled
+# each time. After a crash of one that served it is done at once, so that it costs no capacity.
 _BACKOFF = 0.1
 _LONGEST_BACKOFF = 5.0
 
@@ -82,6 +82,8 @@ class Supervising:
         # A member that was asked to end in the course of a reload; the next slot waits for it.
         self._outgoing: Member | None = None
         self._failures: deque[float] = deque()
+        # Workers in a row that have failed before they served.
+        self._failed_starts = 0
         self._told_ready = False
         self._stopping = False
         self._signals: list[int] = []
@@ -116,6 +118,7 @@ class Supervising:
         try:
             member = Member(self._loop, self, self._plan.setup(), slot.sockets)
         except OSError as error:
+            self._failed_starts += 1
             self._failed(slot, f"a worker cannot be started: {error}")
             return None
         self._members[member] = slot
@@ -135,6 +138,7 @@ class Supervising:
     def on_ready(self, member: Member) -> None:
         """It serves: its predecessor may go."""
         self._tell("prefork.worker_ready", member)
+        self._failed_starts = 0
         slot = self._members[member]
         if slot.successor is member:
             old, slot.member, slot.successor = slot.member, member, None
@@ -189,6 +193,8 @@ class Supervising:
         elif slot.member is member:
             slot.member = slot.successor
             slot.successor = None
+            if not member.has_served:
+                self._failed_starts += 1
             self._failed(slot, member.say_end())
         else:
             if member.exitcode:
@@ -226,7 +232,9 @@ class Supervising:
             self._status = 1
             self._stop()
             return
-        delay = 0.0 if count == 1 else min(_BACKOFF * 2 ** (count - 2), _LONGEST_BACKOFF)
+        delay = 0.0
+        if self._failed_starts > 1:
+            delay = min(_BACKOFF * 2.0 ** (self._failed_starts - 2), _LONGEST_BACKOFF)
         _log.warning("%s; another one is started%s", what, f" in {delay:g} s" if delay else "")
         if slot.member is None:
             slot.restart = self._loop.call_later(delay, self._start, slot)
