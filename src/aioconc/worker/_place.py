@@ -7,6 +7,7 @@ import _thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 
@@ -15,6 +16,9 @@ class _Place(_thread._local):
 
 
 place = _Place()
+
+# In a worker process: called with the link when the running call ends, once, and forgotten.
+at_end: "list[Callable[[Any], object]]" = []
 
 
 def set_link(link: "Any") -> "Any":

@@ -165,6 +165,11 @@ class Broker:
         self._things[number] = thing
         return number
 
+    @property
+    def things(self) -> int:
+        """How many it keeps."""
+        return len(self._things)
+
     def thing(self, number: int) -> Thing:
         """The thing of that number."""
         return self._things[number]

@@ -39,6 +39,9 @@ from aioconc.worker._place import at_end, place
 
 T = TypeVar("T")
 
+# What a subclass of `Client` has slots for.
+_SLOTS = ("_asked", "_calls", "_numbers", "_party_numbers", "_waiting", "notes", "token")
+
 # The party that stands for a whole process, but for the calls in it that have one of their own.
 PROCESS = 0
 
@@ -60,20 +63,27 @@ class Ask:
 class Client(Waitable):
     """What both kinds have in common. Abstract."""
 
-    __slots__ = ("_asked", "_calls", "_numbers", "_party_numbers", "_waiting", "notes", "token")
+    # Empty, so that it goes with those of `Link`.
+    __slots__ = ()
 
     token: bytes
+    notes: dict[int, Any]
+    _asked: dict[int, Waiter]
+    _calls: dict[Any, int]
+    _numbers: "itertools.count[int]"
+    _party_numbers: "itertools.count[int]"
+    _waiting: WaitQueue
 
     def _begin(self, token: bytes) -> None:
         self.token = token
         self._waiting = WaitQueue()
-        self._asked: dict[int, Waiter] = {}
+        self._asked = {}
         self._numbers = itertools.count(1)
         # Calls of a worker process that have asked for something -> their party.
-        self._calls: dict[Any, int] = {}
+        self._calls = {}
         self._party_numbers = itertools.count(1)
         # Number of a thing -> what this process has to remember of it.
-        self.notes: dict[int, Any] = {}
+        self.notes = {}
 
     # ------------------------------------------------------------------ to be overridden
 
@@ -150,7 +160,12 @@ class Client(Waitable):
     def _call_ended(self, link: Any) -> None:
         """A call in this process has ended: what it still holds, nobody will release."""
         number = self._calls.pop(link, None)
-        if number is not None and not self.is_closed:
+        if number is None:
+            return
+        with self._mutex:
+            for note in self.notes.values():
+                note.forget(number)
+        if not self.is_closed:
             who = f"a call of {link.label} in process {os.getpid()}"
             self._send((0, number, 0, LEAVE, who))
 
@@ -214,7 +229,7 @@ class OwnClient(Client):
         token: what tells the manager from all others.
     """
 
-    __slots__ = ("_connection", "_letters", "_loop", "broker", "server")
+    __slots__ = (*_SLOTS, "_connection", "_letters", "_loop", "broker", "server")
 
     def __init__(self, broker: Broker, server: Server, token: bytes) -> None:
         super().__init__()
@@ -275,7 +290,7 @@ class RemoteClient(Client, Link):
         token: what tells the manager from all others.
     """
 
-    __slots__ = ("_woken",)
+    __slots__ = (*_SLOTS, "_woken")
 
     def __init__(self, sock: socket.socket, token: bytes) -> None:
         Link.__init__(self, sock)
@@ -327,6 +342,21 @@ class RemoteClient(Client, Link):
             woken += self._refuse_all()
         return (*woken, *Link._settle(self))
 
+    def _wake(self, waiters: Iterable[Waiter]) -> None:
+        super()._wake(waiters)
+        if self._finished and not self._closed:
+            with self._mutex:
+                woken = self._close()
+            super()._wake(woken)
+
+    def look(self) -> None:
+        """See whether the manager has closed, if nobody waits who would."""
+        with self._mutex:
+            if not self._finished:
+                self._read()
+            woken = self._settle()
+        self._wake(woken)
+
     def _thread_waiter(self) -> ThreadWaiter:
         return Parked(self._waiting, self)
 
@@ -343,5 +373,3 @@ class RemoteClient(Client, Link):
             self._queue(wire.encode(ADOPT, 0, laden, laden=laden), laden)
             self._push(running_loop())
         return theirs
-
-

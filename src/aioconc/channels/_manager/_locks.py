@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
-from aioconc.channels._manager._broker import Death, Party, Request, Thing
+from aioconc.channels._manager._broker import Connection, Death, Party, Request, Thing
 from aioconc.errors import OwnerDied
 
 OnOwnerDeath = Literal["raise", "release"]
@@ -69,17 +69,17 @@ class LockThing(Thing):
         if self.holder is None:
             self.pass_on()
 
-    def release(self, party: Party, recovered: bool) -> None:
-        """Its holder is done with it."""
-        if self.is_held_by(party):
+    def release(self, party: Party, number: int, recovered: bool) -> None:
+        """Who was granted that request is done with it."""
+        if self.is_held_by(party.connection, number):
             if recovered:
                 self.death = None
             self.holder = None
             self.pass_on()
 
-    def is_held_by(self, party: Party) -> bool:
-        """Whether a party of that process holds it."""
-        return self.holder is not None and self.holder.party.connection is party.connection
+    def is_held_by(self, connection: Connection, number: int) -> bool:
+        """Whether the holder is that request."""
+        return self.holder is not None and self.holder.key == (connection, number)
 
     def pass_on(self) -> None:
         """Nobody holds it: give it to who is next."""
@@ -108,10 +108,7 @@ class LockThing(Thing):
 
     def undo(self, party: Party, number: int) -> None:
         """It was given to somebody who does not want it any more."""
-        holder = self.holder
-        if holder is not None and holder.key == (party.connection, number):
-            self.holder = None
-            self.pass_on()
+        self.release(party, number, False)
 
     def abandon(self, party: Party, death: Death) -> None:
         """If the party holds it, it is left."""
@@ -142,20 +139,19 @@ class ConditionThing(Thing):
         self.waiters: Waiters = {}
         lock.conditions.append(self)
 
-    def wait(self, request: Request) -> None:
+    def wait(self, request: Request, number: int) -> None:
         """Release the lock and wait; answered when notified and the lock is held again."""
         lock = self.lock
-        if not lock.is_held_by(request.party):
+        if not lock.is_held_by(request.party.connection, number):
             raise RuntimeError("cannot wait on a Condition whose lock this process does not hold")
         request.data = _Wish(takes_dead=True, notified=False)
         request.party.things.add(lock)
         self.waiters[request] = None
-        lock.release(request.party, False)
+        lock.release(request.party, number, False)
 
     def notify(self, party: Party, n: int) -> None:
-        """Wake those who have waited longest."""
-        if self.lock.is_held_by(party):
-            self._notify(n)
+        """Wake those who have waited longest; 0: all."""
+        self._notify(n or len(self.waiters))
 
     def _notify(self, n: int) -> None:
         for _ in range(min(n, len(self.waiters))):
@@ -250,5 +246,3 @@ class SemaphoreThing(Thing):
         self.value += n
         while self.value and self.waiters:
             self.acquire(first(self.waiters))
-
-

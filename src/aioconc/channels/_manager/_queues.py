@@ -337,5 +337,3 @@ def _items_lost(death: Death, count: int) -> OwnerDied:
         f"{'was' if count == 1 else 'were'} not done, the last of those that died so",
         "put them again if they must be done; they count as done now",
     )
-
-

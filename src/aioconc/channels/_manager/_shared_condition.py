@@ -1,0 +1,318 @@
+"""Shared conditions, as programs hold them.
+
+It guarantees that the lock is held again when `wait` ends, however it ends, and that a
+notification is never lost to a waiter who is cancelled or dies.
+"""
+
+from asyncio import CancelledError
+from collections.abc import Callable
+from time import monotonic
+from types import TracebackType
+from typing import Any, Literal, TypeVar
+
+from aioconc._internal._check import check_count
+from aioconc.channels._manager._client import Ask, Client
+from aioconc.channels._manager._shared import Asked, Shared, SyncShared
+from aioconc.channels._manager._shared_locks import SharedLock
+from aioconc.channels._manager._statistics import SharedLockStatistics
+from aioconc.errors import ManagerClosed, OwnerDied
+from aioconc.sync._wait_queue import check_wait
+
+T = TypeVar("T")
+
+
+class SharedCondition(Shared):
+    """A shared lock with a queue of those who wait for something that others do under the lock.
+
+    Made by `Manager.Condition`. As `aioconc.sync.Condition`. If the holder of the lock dies, all
+    who wait go on, since the one they waited for may have been the dead one: `wait` raises
+    `OwnerDied`, with the lock held as ever, or returns if the lock is made to be handed on.
+
+    Example:
+        >>> import asyncio
+        >>> from aioconc.channels import open_manager
+        >>> async def main():
+        ...     async with open_manager() as manager:
+        ...         changed, found = manager.Condition(), manager.list()
+        ...         async def finder():
+        ...             async with changed:
+        ...                 await found.append("it")
+        ...                 changed.notify()
+        ...         task = asyncio.create_task(finder())
+        ...         async with changed:
+        ...             while not await found.size():
+        ...                 await changed.wait()
+        ...         await task
+        ...         return await found.copy()
+        >>> asyncio.run(main())
+        ['it']
+    """
+
+    __slots__ = ("_lock",)
+
+    _called = "condition"
+
+    def __init__(self, client: Client, number: int, kind: type[SharedLock], lock: int) -> None:
+        super().__init__(client, number)
+        self._lock = kind(client, lock)
+
+    def _options(self) -> tuple[Any, ...]:
+        return type(self._lock), self._lock._number
+
+    # ------------------------------------------------------------------ the lock
+
+    async def acquire(self) -> Literal[True]:
+        """As `SharedLock.acquire`.
+
+        Cancellation:
+            As with `SharedLock.acquire`.
+        """
+        return await self._lock.acquire()
+
+    def release(self) -> None:
+        """As `SharedLock.release`."""
+        self._lock.release()
+
+    def locked(self) -> Asked[bool]:
+        """Whether somebody holds the lock: `await condition.locked()`."""
+        return self._lock.locked()
+
+    async def __aenter__(self) -> None:
+        await self._lock.acquire()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._lock.release()
+
+    # ------------------------------------------------------------------ waiting
+
+    async def wait(self) -> Literal[True]:
+        """Release the lock, wait for a notification, and take the lock again.
+
+        Returns:
+            True, always.
+
+        Raises:
+            OwnerDied: the holder of the lock died meanwhile; the lock is held all the same.
+            ManagerClosed: the manager has closed, or closes meanwhile.
+            RuntimeError: nobody in this process holds the lock.
+
+        Cancellation:
+            The lock is waited for, and held again, before the cancellation is raised. If this task
+            had been notified, the next one is notified in its place.
+        """
+        client = self._ready()
+        held = self._let_go("wait on")
+        cancelled: CancelledError | None = None
+        died: OwnerDied | None = None
+        try:
+            ask, (_, died) = await client.call(self._number, "wait", held[0].number)
+            self._hold(ask, held)
+        except CancelledError as error:
+            cancelled = error
+            while True:
+                try:
+                    ask, died = await client.call(self._lock._number, "acquire", True)
+                    self._hold(ask, held)
+                    break
+                except CancelledError as again:
+                    cancelled = again
+                except ManagerClosed:  # there is no lock any more
+                    break
+        try:
+            if cancelled is not None:
+                raise cancelled
+            if died is not None:
+                raise died
+        finally:
+            cancelled = died = None
+        return True
+
+    async def wait_for(self, predicate: Callable[[], T]) -> T:
+        """Wait until `predicate()` is true; it is called under the lock, after each notification.
+
+        It looks at what this process has; for shared state write
+        `while not await found.size(): await condition.wait()`.
+
+        Returns:
+            What it returned.
+
+        Raises:
+            OwnerDied: the holder of the lock died meanwhile; the lock is held all the same.
+
+        Cancellation:
+            As with `wait`.
+        """
+        while not (result := predicate()):
+            await self.wait()
+        return result
+
+    def notify(self, n: int = 1) -> None:
+        """Wake those who have waited longest. It does not wait.
+
+        Args:
+            n: how many at most, int >= 1.
+
+        Raises:
+            RuntimeError: nobody in this process holds the lock.
+        """
+        check_count("n", n)
+        self._check_held("notify")
+        self._tell("notify", n)
+
+    def notify_all(self) -> None:
+        """Wake all who wait.
+
+        Raises:
+            RuntimeError: nobody in this process holds the lock.
+        """
+        self._check_held("notify")
+        self._tell("notify", 0)
+
+    @property
+    def sync(self) -> "SyncSharedCondition":
+        """The same condition for threads and plain worker code: its names block."""
+        return SyncSharedCondition(self)
+
+    def statistics(self) -> Asked[SharedLockStatistics]:
+        """Who holds the lock, and how many wait to be notified: `await condition.statistics()`.
+
+        Cancellation:
+            Nothing is lost.
+        """
+        return Asked(self._statistics(), "condition.statistics()")
+
+    async def _statistics(self) -> SharedLockStatistics:
+        return SharedLockStatistics(*await self._call("look"))
+
+    # ------------------------------------------------------------------ who holds the lock here
+
+    def _check_held(self, what: str) -> None:
+        client = self._ready()
+        if self._lock._note().ask is None and not client.is_closed:
+            raise RuntimeError(f"cannot {what} a Condition whose lock nobody in this process holds")
+
+    def _let_go(self, what: str) -> tuple[Ask, Any, int]:
+        """The lock is no longer held here; what was held."""
+        client = self._ready()
+        with client._mutex:
+            note = self._lock._note()
+            self._lock._check_owner(note)
+            ask = note.ask
+            if ask is not None:
+                held = ask, note.owner, note.extra
+                note.clear()
+                return held
+        raise RuntimeError(f"cannot {what} a Condition whose lock nobody in this process holds")
+
+    def _hold(self, ask: Ask, held: tuple[Ask, Any, int]) -> None:
+        """It is held again, as it was."""
+        self._lock._note().take(ask, *held[1:])
+
+
+class SyncSharedCondition(SyncShared):
+    """A `SharedCondition` for threads: what waits, blocks the thread.
+
+    Raises RuntimeError in the thread of a running event loop, which it would stop.
+    """
+
+    __slots__ = ()
+
+    _shared: SharedCondition
+
+    def acquire(self, *, timeout: float | None = None) -> bool:
+        """As `lock.sync.acquire` of its lock."""
+        return self._shared._lock.sync.acquire(timeout=timeout)
+
+    def release(self) -> None:
+        """As `SharedCondition.release`."""
+        self._shared.release()
+
+    def __enter__(self) -> None:
+        self._shared._lock.sync.acquire()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._shared.release()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Release the lock, block until notified, and take the lock again.
+
+        Args:
+            timeout: seconds >= 0 to wait for the notification; the lock is waited for without a
+                limit. None: no limit.
+
+        Returns:
+            Whether the notification came in time.
+
+        Raises:
+            OwnerDied: the holder of the lock died meanwhile; the lock is held all the same.
+            ManagerClosed: the manager has closed, or closes meanwhile.
+            RuntimeError: nobody in this process holds the lock, or an event loop runs in this
+                thread.
+        """
+        condition = self._shared
+        client = self._check("wait", "wait()")
+        timeout = check_wait(timeout)
+        held = condition._let_go("wait on")
+        answered = None
+        died: OwnerDied | None
+        try:
+            answered = client.block(timeout, condition._number, "wait", held[0].number)
+        finally:
+            if answered is None and not client.is_closed:
+                ask, died = self._block_again(client)
+                condition._hold(ask, held)
+        if answered is not None:
+            ask, (_, died) = answered
+            condition._hold(ask, held)
+        try:
+            if died is not None:
+                raise died
+        finally:
+            died = None
+        return answered is not None
+
+    def _block_again(self, client: Client) -> tuple[Ask, OwnerDied | None]:
+        answered = client.block(None, self._shared._lock._number, "acquire", True)
+        assert answered is not None
+        return answered
+
+    def wait_for(self, predicate: Callable[[], T], timeout: float | None = None) -> T:
+        """Block until `predicate()` is true or the time is up.
+
+        Returns:
+            What it returned last; false if the time was up.
+        """
+        timeout = check_wait(timeout)
+        end = None if timeout is None else monotonic() + timeout
+        while not (result := predicate()):
+            left = None if end is None else end - monotonic()
+            if left is not None and left <= 0:
+                break
+            self.wait(left)
+        return result
+
+    def notify(self, n: int = 1) -> None:
+        """As `SharedCondition.notify`."""
+        self._shared.notify(n)
+
+    def notify_all(self) -> None:
+        """As `SharedCondition.notify_all`."""
+        self._shared.notify_all()
+
+    def locked(self) -> bool:
+        """Whether somebody holds the lock."""
+        return self._shared._lock.sync.locked()
+
+    def statistics(self) -> SharedLockStatistics:
+        """Who holds the lock, and how many wait to be notified."""
+        return SharedLockStatistics(*self._call("look", "statistics()"))

@@ -1,0 +1,415 @@
+"""Shared dicts, as programs hold them.
+
+It guarantees that each call is one step, which no other process comes between. Changes that depend
+on what is there are computed in the process that asks, and tried again if another was faster.
+"""
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, MutableMapping
+from typing import Any, Final, Generic, TypeVar, overload
+
+from aioconc.channels._manager._shared import Asked, Shared, SyncShared
+from aioconc.channels._manager._values import check_key, packed, unpacked
+
+K = TypeVar("K")
+T = TypeVar("T")
+V = TypeVar("V")
+D = TypeVar("D")
+
+_MISSING: Final[Any] = object()
+
+# What a change asks, one after the other: the name of a request, and its arguments.
+_Steps = Generator[tuple[Any, ...], Any, T]
+
+
+class SharedDict(Shared, Generic[K, V]):
+    """A dict for all processes.
+
+    Made by `Manager.dict`. Its methods are those of `dict`, awaited; threads and plain worker code
+    use it as any mutable mapping under `sync`. Values are pickled: what you get is a copy, so
+    change it and set it again, or use `update_item`. Keys are str, numbers, bytes, None, or tuples
+    of them.
+
+    Example:
+        >>> import asyncio
+        >>> from aioconc.channels import open_manager
+        >>> async def main():
+        ...     async with open_manager() as manager:
+        ...         counts = manager.dict()
+        ...         for word in ("a", "b", "a"):
+        ...             await counts.update_item(word, lambda n: n + 1, default=0)
+        ...         return await counts.copy()
+        >>> asyncio.run(main())
+        {'a': 2, 'b': 1}
+    """
+
+    __slots__ = ()
+
+    _called = "table"
+
+    @overload
+    async def get(self, key: K) -> V | None: ...
+    @overload
+    async def get(self, key: K, default: D) -> V | D: ...
+    async def get(self, key: K, default: Any = None) -> Any:
+        """The value, or `default` if the key is not there.
+
+        Cancellation:
+            Nothing is lost.
+        """
+        return await self._do(_get(key, default))
+
+    def __getitem__(self, key: K) -> Asked[V]:
+        """The value: `await table[key]`.
+
+        Raises:
+            KeyError: it is not there.
+
+        Cancellation:
+            Nothing is lost.
+        """
+        return Asked(self._do(_get(key, _MISSING)), f"{self._called}[key]")
+
+    async def set(self, key: K, value: V) -> None:
+        """Set the value of a key.
+
+        Raises:
+            SerializationError: the value cannot be pickled.
+            TypeError: the key is of another type.
+
+        Cancellation:
+            The change is made all the same.
+        """
+        await self._do(_update({key: value}))
+
+    async def delete(self, key: K) -> None:
+        """Take a key out.
+
+        Raises:
+            KeyError: it is not there.
+
+        Cancellation:
+            The change is made all the same.
+        """
+        await self._do(_delete(key))
+
+    @overload
+    async def pop(self, key: K) -> V: ...
+    @overload
+    async def pop(self, key: K, default: D) -> V | D: ...
+    async def pop(self, key: K, default: Any = _MISSING) -> Any:
+        """Take a key out, and give its value.
+
+        Raises:
+            KeyError: it is not there, and there is no default.
+
+        Cancellation:
+            The key is taken out all the same, and its value is lost.
+        """
+        return await self._do(_pop(key, default))
+
+    async def popitem(self) -> tuple[K, V]:
+        """Take out the key that was added last, and give it with its value.
+
+        Raises:
+            KeyError: there is none.
+
+        Cancellation:
+            It is taken out all the same, and lost.
+        """
+        return await self._do(_popitem())
+
+    async def setdefault(self, key: K, default: V) -> V:
+        """The value; `default`, which is set, if the key was not there.
+
+        Cancellation:
+            It is set all the same.
+        """
+        return await self._do(_setdefault(key, default))
+
+    async def update(self, other: Mapping[K, V] | Iterable[tuple[K, V]] = (), **more: V) -> None:
+        """Set many in one step.
+
+        Cancellation:
+            The change is made all the same.
+        """
+        await self._do(_update(dict(other), more))
+
+    async def update_item(self, key: K, fn: Callable[[Any], V], default: Any = _MISSING) -> V:
+        """Replace a value by `fn(value)`, so that no change of others is lost.
+
+        Equals `table[key] = fn(table[key])` as one step.
+
+        Args:
+            key: whose value it is.
+            fn: plain function without side effects, called in this process; again if another
+                process changed the value meanwhile.
+            default: what it is called with if the key is not there.
+
+        Returns:
+            The new value.
+
+        Raises:
+            KeyError: the key is not there, and there is no default.
+            Exception: what `fn` raised; nothing is changed.
+
+        Cancellation:
+            The change may have been made or not.
+        """
+        return await self._do(_update_item(key, fn, default))
+
+    async def compare_and_set(self, key: K, expected: object, value: V) -> bool:
+        """Set the value if it equals `expected`, which is compared in this process.
+
+        Returns:
+            Whether it was set.
+
+        Cancellation:
+            The change may have been made or not.
+        """
+        return await self._do(_compare_and_set(key, expected, value))
+
+    async def contains(self, key: K) -> bool:
+        """Whether the key is there.
+
+        Cancellation:
+            Nothing is lost.
+        """
+        return await self._do(_contains(key))
+
+    async def size(self) -> int:
+        """How many keys there are.
+
+        Cancellation:
+            Nothing is lost.
+        """
+        return await self._do(_size())
+
+    async def keys(self) -> list[K]:
+        """The keys now, in the order in which they were added.
+
+        Cancellation:
+            Nothing is lost.
+        """
+        return await self._do(_keys())
+
+    async def values(self) -> list[V]:
+        """The values now.
+
+        Cancellation:
+            Nothing is lost.
+        """
+        return [value for _, value in await self.items()]
+
+    async def items(self) -> list[tuple[K, V]]:
+        """The keys with their values now.
+
+        Cancellation:
+            Nothing is lost.
+        """
+        return await self._do(_items())
+
+    async def copy(self) -> dict[K, V]:
+        """All of it now, as a dict.
+
+        Cancellation:
+            Nothing is lost.
+        """
+        return dict(await self.items())
+
+    async def clear(self) -> None:
+        """Take all out.
+
+        Cancellation:
+            The change is made all the same.
+        """
+        await self._do(_clear())
+
+    @property
+    def sync(self) -> "SyncSharedDict[K, V]":
+        """The same dict for threads and plain worker code, as a mutable mapping."""
+        return SyncSharedDict(self)
+
+    async def _do(self, steps: _Steps[T]) -> T:
+        try:
+            request = next(steps)
+            while True:
+                request = steps.send(await self._call(*request))
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+
+
+class SyncSharedDict(SyncShared, MutableMapping[K, V]):
+    """A `SharedDict` for threads: a mutable mapping, whose calls block the thread.
+
+    Raises RuntimeError in the thread of a running event loop, which it would stop.
+    """
+
+    __slots__ = ()
+
+    def __getitem__(self, key: K) -> V:
+        return self._do("table[key]", _get(key, _MISSING))
+
+    def __setitem__(self, key: K, value: V) -> None:
+        self._do("set(key, value)", _update({key: value}))
+
+    def __delitem__(self, key: K) -> None:
+        self._do("delete(key)", _delete(key))
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._do("keys()", _keys()))
+
+    def __len__(self) -> int:
+        return self._do("size()", _size())
+
+    def __contains__(self, key: object) -> bool:
+        return self._do("contains(key)", _contains(key))
+
+    def get(self, key: K, default: Any = None) -> Any:
+        """The value, or `default` if the key is not there."""
+        return self._do("get(key)", _get(key, default))
+
+    def pop(self, key: K, default: Any = _MISSING) -> Any:
+        """Take a key out, and give its value, or `default`."""
+        return self._do("pop(key)", _pop(key, default))
+
+    def popitem(self) -> tuple[K, V]:
+        """Take out the key that was added last."""
+        return self._do("popitem()", _popitem())
+
+    def setdefault(self, key: K, default: Any = None) -> Any:
+        """The value; `default`, which is set, if the key was not there."""
+        return self._do("setdefault(key, value)", _setdefault(key, default))
+
+    def update(self, other: Any = (), /, **more: V) -> None:
+        """Set many in one step."""
+        self._do("update(items)", _update(dict(other), more))
+
+    def update_item(self, key: K, fn: Callable[[Any], V], default: Any = _MISSING) -> V:
+        """As `SharedDict.update_item`."""
+        return self._do("update_item(key, fn)", _update_item(key, fn, default))
+
+    def compare_and_set(self, key: K, expected: object, value: V) -> bool:
+        """As `SharedDict.compare_and_set`."""
+        return self._do(
+            "compare_and_set(key, expected, value)", _compare_and_set(key, expected, value)
+        )
+
+    def items(self) -> Any:
+        """The keys with their values now, as a view of a copy."""
+        return self.copy().items()
+
+    def values(self) -> Any:
+        """The values now, as a view of a copy."""
+        return self.copy().values()
+
+    def copy(self) -> dict[K, V]:
+        """All of it now, as a dict."""
+        return dict(self._do("copy()", _items()))
+
+    def clear(self) -> None:
+        """Take all out."""
+        self._do("clear()", _clear())
+
+    def _do(self, line: str, steps: _Steps[T]) -> T:
+        try:
+            request = next(steps)
+            while True:
+                what, *args = request
+                request = steps.send(self._call(what, line, *args))
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+
+
+# ------------------------------------------------------------------ what both faces do
+
+
+def _pack(value: object) -> bytes:
+    return packed(value, "a value of a shared dict")
+
+
+def _get(key: Any, default: Any) -> _Steps[Any]:
+    entry = yield "get", check_key(key)
+    if entry is not None:
+        return unpacked(entry[0])
+    if default is _MISSING:
+        raise KeyError(key)
+    return default
+
+
+def _update(*tables: Mapping[Any, Any]) -> _Steps[None]:
+    yield (
+        "update",
+        {check_key(key): _pack(value) for table in tables for key, value in table.items()},
+    )
+
+
+def _delete(key: Any) -> _Steps[None]:
+    if (yield "pop", check_key(key)) is None:
+        raise KeyError(key)
+
+
+def _pop(key: Any, default: Any) -> _Steps[Any]:
+    data = yield "pop", check_key(key)
+    if data is not None:
+        return unpacked(data)
+    if default is _MISSING:
+        raise KeyError(key)
+    return default
+
+
+def _popitem() -> _Steps[Any]:
+    found = yield ("popitem",)
+    if found is None:
+        raise KeyError("popitem(): the shared dict is empty")
+    key, data = found
+    return key, unpacked(data)
+
+
+def _setdefault(key: Any, default: Any) -> _Steps[Any]:
+    return unpacked((yield "setdefault", check_key(key), _pack(default)))
+
+
+def _update_item(key: Any, fn: Callable[[Any], Any], default: Any) -> _Steps[Any]:
+    check_key(key)
+    while True:
+        entry = yield "get", key
+        if entry is None and default is _MISSING:
+            raise KeyError(key)
+        data, version = (None, None) if entry is None else entry
+        value = fn(default if data is None else unpacked(data))
+        if (yield "set_if", key, _pack(value), version):
+            return value
+
+
+def _compare_and_set(key: Any, expected: object, value: object) -> _Steps[bool]:
+    data = _pack(value)
+    check_key(key)
+    while True:
+        entry = yield "get", key
+        if entry is None or unpacked(entry[0]) != expected:
+            return False
+        if (yield "set_if", key, data, entry[1]):
+            return True
+
+
+def _contains(key: object) -> _Steps[bool]:
+    found: bool = yield "contains", check_key(key)
+    return found
+
+
+def _size() -> _Steps[int]:
+    count: int = yield ("size",)
+    return count
+
+
+def _keys() -> _Steps[list[Any]]:
+    keys: list[Any] = yield ("keys",)
+    return keys
+
+
+def _items() -> _Steps[list[tuple[Any, Any]]]:
+    return [(key, unpacked(data)) for key, data in (yield ("items",))]
+
+
+def _clear() -> _Steps[None]:
+    yield ("clear",)

@@ -1,0 +1,332 @@
+"""Shared lists, as programs hold them.
+
+It guarantees that each call is one step, which no other process comes between.
+"""
+
+from collections.abc import Callable, Generator, Iterable, MutableSequence
+from typing import Any, Generic, TypeVar, overload
+
+from aioconc.channels._manager._shared import Asked, Shared, SyncShared
+from aioconc.channels._manager._values import packed, unpacked
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_Steps = Generator[tuple[Any, ...], Any, R]
+
+
+class SharedList(Shared, Generic[T]):
+    """A list for all processes.
+
+    Made by `Manager.list`. Its methods are those of `list`, awaited; threads and plain worker code
+    use it as any mutable sequence under `sync`. Items are pickled: what you get is a copy.
+
+    Example:
+        >>> import asyncio
+        >>> from aioconc.channels import open_manager
+        >>> async def main():
+        ...     async with open_manager() as manager:
+        ...         found = manager.list("ab")
+        ...         await found.append("c")
+        ...         return await found.copy()
+        >>> asyncio.run(main())
+        ['a', 'b', 'c']
+    """
+
+    __slots__ = ()
+
+    _called = "items"
+
+    @overload
+    def __getitem__(self, index: int) -> Asked[T]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Asked[list[T]]: ...
+    def __getitem__(self, index: int | slice) -> Asked[Any]:
+        """An item, or those of a slice: `await items[index]`.
+
+        Raises:
+            IndexError: there is none.
+
+        Cancellation:
+            Nothing is lost.
+        """
+        return Asked(self._do(_get(index)), f"{self._called}[index]")
+
+    async def set(self, index: int, item: T) -> None:
+        """Replace an item.
+
+        Raises:
+            IndexError: there is none at the index.
+            SerializationError: the new one cannot be pickled.
+
+        Cancellation:
+            The change is made all the same.
+        """
+        await self._do(_set(index, item))
+
+    async def delete(self, index: int | slice) -> None:
+        """Take out an item, or those of a slice.
+
+        Raises:
+            IndexError: there is none at the index.
+
+        Cancellation:
+            The change is made all the same.
+        """
+        await self._do(_delete(index))
+
+    async def append(self, item: T) -> None:
+        """Put an item at the end.
+
+        Raises:
+            SerializationError: it cannot be pickled.
+
+        Cancellation:
+            The change is made all the same.
+        """
+        await self._do(_extend([item]))
+
+    async def extend(self, items: Iterable[T]) -> None:
+        """Put items at the end, in one step.
+
+        Cancellation:
+            The change is made all the same.
+        """
+        await self._do(_extend(items))
+
+    async def insert(self, index: int, item: T) -> None:
+        """Put an item in before the index.
+
+        Cancellation:
+            The change is made all the same.
+        """
+        await self._do(_insert(index, item))
+
+    async def pop(self, index: int = -1) -> T:
+        """Take an item out, by default the last.
+
+        Raises:
+            IndexError: there is none at the index.
+
+        Cancellation:
+            The item is taken out all the same, and lost.
+        """
+        return await self._do(_pop(index))
+
+    async def update(self, fn: Callable[[list[T]], list[T]]) -> list[T]:
+        """Replace all items by `fn(items)`, so that no change of others is lost.
+
+        Args:
+            fn: plain function without side effects, called in this process with a copy; again if
+                another process changed the list meanwhile. So `update(sorted)` sorts.
+
+        Returns:
+            The new items.
+
+        Raises:
+            Exception: what `fn` raised; nothing is changed.
+
+        Cancellation:
+            The change may have been made or not.
+        """
+        return await self._do(_update(fn))
+
+    async def size(self) -> int:
+        """How many items there are.
+
+        Cancellation:
+            Nothing is lost.
+        """
+        return await self._do(_size())
+
+    async def copy(self) -> list[T]:
+        """All items now.
+
+        Cancellation:
+            Nothing is lost.
+        """
+        return await self._do(_copy())
+
+    async def clear(self) -> None:
+        """Take all out.
+
+        Cancellation:
+            The change is made all the same.
+        """
+        await self._do(_clear())
+
+    @property
+    def sync(self) -> "SyncSharedList[T]":
+        """The same list for threads and plain worker code, as a mutable sequence."""
+        return SyncSharedList(self)
+
+    async def _do(self, steps: _Steps[R]) -> R:
+        try:
+            request = next(steps)
+            while True:
+                request = steps.send(await self._call(*request))
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+
+
+class SyncSharedList(SyncShared, MutableSequence[T]):
+    """A `SharedList` for threads: a mutable sequence, whose calls block the thread.
+
+    Calls of `list` that are not one request are one step all the same: `remove`, `reverse` and
+    `sort` go by `update`. Raises RuntimeError in the thread of a running event loop, which it would
+    stop.
+    """
+
+    __slots__ = ()
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[T]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        return self._do("items[index]", _get(index))
+
+    def __setitem__(self, index: Any, item: Any) -> None:
+        if not isinstance(index, slice):
+            self._do("set(index, item)", _set(index, item))
+            return
+        new = [*item]
+
+        def change(items: list[T]) -> list[T]:
+            items[index] = new
+            return items
+
+        self.update(change)
+
+    def __delitem__(self, index: int | slice) -> None:
+        self._do("delete(index)", _delete(index))
+
+    def __len__(self) -> int:
+        return self._do("size()", _size())
+
+    def __iter__(self) -> Any:
+        return iter(self.copy())
+
+    def __contains__(self, item: object) -> bool:
+        return item in self.copy()
+
+    def insert(self, index: int, value: T) -> None:
+        """Put an item in before the index."""
+        self._do("insert(index, item)", _insert(index, value))
+
+    def append(self, value: T) -> None:
+        """Put an item at the end."""
+        self._do("append(item)", _extend([value]))
+
+    def extend(self, values: Iterable[T]) -> None:
+        """Put items at the end, in one step."""
+        self._do("extend(items)", _extend(values))
+
+    def __iadd__(self, values: Iterable[T]) -> "SyncSharedList[T]":
+        self.extend(values)
+        return self
+
+    def pop(self, index: int = -1) -> T:
+        """Take an item out, by default the last."""
+        return self._do("pop()", _pop(index))
+
+    def remove(self, value: T) -> None:
+        """Take out the first that is equal."""
+
+        def change(items: list[T]) -> list[T]:
+            items.remove(value)
+            return items
+
+        self.update(change)
+
+    def index(self, value: Any, *bounds: int) -> int:
+        """Where the first is that is equal."""
+        return self.copy().index(value, *bounds)
+
+    def count(self, value: Any) -> int:
+        """How many are equal."""
+        return self.copy().count(value)
+
+    def reverse(self) -> None:
+        """Put them in the other order."""
+        self.update(lambda items: items[::-1])
+
+    def sort(self, *, key: Any = None, reverse: bool = False) -> None:
+        """Put them in order."""
+        self.update(lambda items: sorted(items, key=key, reverse=reverse))
+
+    def update(self, fn: Callable[[list[T]], list[T]]) -> list[T]:
+        """As `SharedList.update`."""
+        return self._do("update(fn)", _update(fn))
+
+    def copy(self) -> list[T]:
+        """All items now."""
+        return self._do("copy()", _copy())
+
+    def clear(self) -> None:
+        """Take all out."""
+        self._do("clear()", _clear())
+
+    def _do(self, line: str, steps: _Steps[R]) -> R:
+        try:
+            request = next(steps)
+            while True:
+                what, *args = request
+                request = steps.send(self._call(what, line, *args))
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+
+
+# ------------------------------------------------------------------ what both faces do
+
+
+def pack_items(items: Iterable[object]) -> list[bytes]:
+    """The items, each pickled."""
+    return [packed(each, "an item of a shared list") for each in items]
+
+
+def _get(index: int | slice) -> _Steps[Any]:
+    data = yield "get", index
+    return [*map(unpacked, data)] if isinstance(index, slice) else unpacked(data)
+
+
+def _set(index: int, item: object) -> _Steps[None]:
+    yield "set", index, *pack_items([item])
+
+
+def _delete(index: int | slice) -> _Steps[None]:
+    yield "delete", index
+
+
+def _extend(items: Iterable[object]) -> _Steps[None]:
+    yield "extend", pack_items(items)
+
+
+def _insert(index: int, item: object) -> _Steps[None]:
+    yield "insert", index, *pack_items([item])
+
+
+def _pop(index: int) -> _Steps[Any]:
+    return unpacked((yield "pop", index))
+
+
+def _update(fn: Callable[[list[Any]], list[Any]]) -> _Steps[list[Any]]:
+    while True:
+        data, version = yield ("items",)
+        items = [*fn([*map(unpacked, data)])]
+        if (yield "replace_if", pack_items(items), version):
+            return items
+
+
+def _size() -> _Steps[int]:
+    count: int = yield ("size",)
+    return count
+
+
+def _copy() -> _Steps[list[Any]]:
+    data, _ = yield ("items",)
+    return [*map(unpacked, data)]
+
+
+def _clear() -> _Steps[None]:
+    yield "replace_if", [], None
