@@ -12,7 +12,7 @@ from aioconc._wire import _call as layout, _frames as wire
 from aioconc._wire._body import dump, has_descriptors, load
 from aioconc.worker._cord import Cord
 from aioconc.worker._logs import Logs
-from aioconc.worker._place import place
+from aioconc.worker._place import at_end, place
 from aioconc.worker._served import Served
 
 TYPE_CHECKING = False
@@ -105,6 +105,8 @@ class Worker:
         finally:
             place.link = None
             self._label = ""
+            while at_end:
+                at_end.pop()(served)
 
     # -- kinds of call ------------------------------------------------------------------------
 
