@@ -39,9 +39,6 @@ from aioconc.worker._place import at_end, place
 
 T = TypeVar("T")
 
-# What a subclass of `Client` has slots for.
-_SLOTS = ("_asked", "_calls", "_numbers", "_party_numbers", "_waiting", "notes", "token")
-
 # The party that stands for a whole process, but for the calls in it that have one of their own.
 PROCESS = 0
 
@@ -63,16 +60,12 @@ class Ask:
 class Client(Waitable):
     """What both kinds have in common. Abstract."""
 
-    # Empty, so that it goes with those of `Link`.
-    __slots__ = ()
+    # No `__slots__`, which would not go with those of `Link`; there are few clients.
 
     token: bytes
     notes: dict[int, Any]
     _asked: dict[int, Waiter]
     _calls: dict[Any, int]
-    _numbers: "itertools.count[int]"
-    _party_numbers: "itertools.count[int]"
-    _waiting: WaitQueue
 
     def _begin(self, token: bytes) -> None:
         self.token = token
@@ -229,8 +222,6 @@ class OwnClient(Client):
         token: what tells the manager from all others.
     """
 
-    __slots__ = (*_SLOTS, "_connection", "_letters", "_loop", "broker", "server")
-
     def __init__(self, broker: Broker, server: Server, token: bytes) -> None:
         super().__init__()
         self._begin(token)
@@ -290,8 +281,6 @@ class RemoteClient(Client, Link):
         token: what tells the manager from all others.
     """
 
-    __slots__ = (*_SLOTS, "_woken")
-
     def __init__(self, sock: socket.socket, token: bytes) -> None:
         Link.__init__(self, sock)
         self._begin(token)
@@ -312,18 +301,14 @@ class RemoteClient(Client, Link):
             self._put(message)
             self._push(loop)
             self._notify_leader()
-            waits = bool(self._out) and loop is None and not message[0]
-            woken = self._settle()
-            if waits:  # nobody else may come to send it
+            waiter: Parked | None = None
+            if self._out and loop is None and not message[0]:  # nobody else may come to send it
                 waiter = Parked(self._flushed, self)
                 self._flushed.add(waiter)
+            woken = self._settle()
         self._wake(woken)
-        if waits:
-            self._park_for_flush(waiter)
-
-    def _park_for_flush(self, waiter: Parked) -> None:
-        waiter.owner = None
-        Link._park(self, waiter, None)
+        if waiter is not None:
+            self._park(waiter, None)
 
     def _send_later(self, message: Message) -> None:
         self._put(message)

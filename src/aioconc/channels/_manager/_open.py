@@ -7,16 +7,16 @@ something is told.
 import asyncio
 import builtins
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeVar
 
 from aioconc._internal._check import check_choice, check_count
 from aioconc.channels._manager import _locks, _meeting, _queues, _tables
-from aioconc.channels._manager._broker import Broker
+from aioconc.channels._manager._broker import Broker, Thing
 from aioconc.channels._manager._client import OwnClient
 from aioconc.channels._manager._server import Server
-from aioconc.channels._manager._shared import enter, leave
+from aioconc.channels._manager._shared import Shared, enter, leave
 from aioconc.channels._manager._shared_condition import SharedCondition
 from aioconc.channels._manager._shared_dict import SharedDict
 from aioconc.channels._manager._shared_list import SharedList, pack_items
@@ -36,6 +36,7 @@ from aioconc.channels._manager._values import check_key, packed
 from aioconc.sync._home import refuse
 
 K = TypeVar("K")
+S = TypeVar("S", bound=Shared)
 T = TypeVar("T")
 V = TypeVar("V")
 
@@ -147,10 +148,10 @@ class Manager:
         Raises:
             TypeError: `lock` is something else, or of another manager.
         """
-        client = self._client
+        given: Any = lock
         if lock is None:
             lock = self.Lock()
-        elif not isinstance(lock, SharedLock) or lock._client is not client:
+        elif not isinstance(given, SharedLock) or given._client is not self._client:
             raise TypeError(
                 f"lock must be a Lock or RLock of the same manager, got {lock!r}; "
                 "pass None for a lock of its own"
@@ -224,7 +225,7 @@ class Manager:
             refuse(self)
         return self._client.broker
 
-    def _make(self, kind: Any, thing: Any, *options: Any) -> Any:
+    def _make(self, kind: Callable[..., S], thing: Thing, *options: Any) -> S:
         return kind(self._client, self._ready().add(thing), *options)
 
     def __repr__(self) -> str:

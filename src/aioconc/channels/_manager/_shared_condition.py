@@ -264,7 +264,7 @@ class SyncSharedCondition(SyncShared):
         timeout = check_wait(timeout)
         held = condition._let_go("wait on")
         answered = None
-        died: OwnerDied | None
+        died: OwnerDied | None = None
         try:
             answered = client.block(timeout, condition._number, "wait", held[0].number)
         finally:

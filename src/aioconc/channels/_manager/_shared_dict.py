@@ -247,7 +247,8 @@ class SyncSharedDict(SyncShared, MutableMapping[K, V]):
     __slots__ = ()
 
     def __getitem__(self, key: K) -> V:
-        return self._do("table[key]", _get(key, _MISSING))
+        value: V = self._do("table[key]", _get(key, _MISSING))
+        return value
 
     def __setitem__(self, key: K, value: V) -> None:
         self._do("set(key, value)", _update({key: value}))
@@ -274,7 +275,8 @@ class SyncSharedDict(SyncShared, MutableMapping[K, V]):
 
     def popitem(self) -> tuple[K, V]:
         """Take out the key that was added last."""
-        return self._do("popitem()", _popitem())
+        item: tuple[K, V] = self._do("popitem()", _popitem())
+        return item
 
     def setdefault(self, key: K, default: Any = None) -> Any:
         """The value; `default`, which is set, if the key was not there."""
@@ -286,7 +288,8 @@ class SyncSharedDict(SyncShared, MutableMapping[K, V]):
 
     def update_item(self, key: K, fn: Callable[[Any], V], default: Any = _MISSING) -> V:
         """As `SharedDict.update_item`."""
-        return self._do("update_item(key, fn)", _update_item(key, fn, default))
+        value: V = self._do("update_item(key, fn)", _update_item(key, fn, default))
+        return value
 
     def compare_and_set(self, key: K, expected: object, value: V) -> bool:
         """As `SharedDict.compare_and_set`."""

@@ -228,7 +228,8 @@ class SyncSharedList(SyncShared, MutableSequence[T]):
 
     def pop(self, index: int = -1) -> T:
         """Take an item out, by default the last."""
-        return self._do("pop()", _pop(index))
+        item: T = self._do("pop()", _pop(index))
+        return item
 
     def remove(self, value: T) -> None:
         """Take out the first that is equal."""
