@@ -8,7 +8,7 @@ from there is not copied. Descriptors that objects own come with it too (`_passi
 pickled is left to `_pickled`.
 """
 
-from _pickle import PickleBuffer, loads
+from _pickle import PickleBuffer, dumps, loads
 from struct import Struct
 
 from aioconc._wire._passing import here
@@ -30,6 +30,9 @@ OUT_OF_BAND = 65_536
 # takes about a millisecond, which is what a loop may be held for. A pickle of this size travels as
 # large buffers do.
 LARGE = 1_000_000
+
+# Most bytes of a body of plain values.
+_SMALL = 16_384
 
 _COUNT = Struct("<BBxxI")
 _ENTRY = Struct("<BxxxxxxxQQ")
@@ -199,6 +202,31 @@ def put_together(parts: Parts, lease: "Lease | None") -> "list[bytes | memoryvie
     return [head, data] if offsets[0] == _INLINE else [head]
 
 
+# Values that take nothing along and run no code of the user's when they are pickled.
+_PLAIN_TYPES = frozenset((int, float, complex, bool, str, type(None)))
+
+
+def dump_plain(value: object) -> bytes | None:
+    """The body of a small value of a plain type, in one piece; None: it is not one."""
+    if type(value) in _PLAIN_TYPES:
+        data = dumps(value, 5)
+        if len(data) < _SMALL:
+            return _PLAIN + data
+    return None
+
+
+def dump_plain_arguments(args: "Any", kwargs: "Any") -> bytes | None:
+    """The body of `(args, kwargs)` if they are few small values of plain types; else None."""
+    for each in args:
+        if type(each) not in _PLAIN_TYPES:
+            return None
+    for each in kwargs.values():
+        if type(each) not in _PLAIN_TYPES:
+            return None
+    data = dumps((args, kwargs), 5)
+    return _PLAIN + data if len(data) < _SMALL else None
+
+
 def dump(value: object, arenas: "Arenas | None" = None) -> "list[bytes | memoryview]":
     """The pieces of a body.
 
@@ -267,9 +295,9 @@ def load(body: "memoryview | bytes", *, writable: bool = False) -> "Any":
     Raises:
         Exception: it cannot be unpickled.
     """
+    if body[0] != _WITH_BUFFERS:
+        return loads(body[1:])
     view = memoryview(body)
-    if view[0] != _WITH_BUFFERS:
-        return loads(view[1:])
     source = received(view)
     loan, arrived = (None, None) if source is None else (source.loan, source.descriptors)
     if loan is not None:

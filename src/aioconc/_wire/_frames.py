@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 # Kind of frame, descriptors that came with it, number of the call, length of the payload.
 HEADER = Struct("<BBxxIQ")
+_HEADER_SIZE = HEADER.size
+
+# Bytes below which copying a payload costs less than a view of it.
+_SMALL = 4_096
 
 # Before the payload, if descriptors came: number of the lease of the arena whose descriptor is the
 # first of them; 0: none is.
@@ -70,13 +74,15 @@ class Decoder:
         loans: what is done with arenas that arrive; None: none do.
     """
 
-    __slots__ = ("_arrived", "_data", "_loans", "_need")
+    __slots__ = ("_arrived", "_data", "_loans", "_need", "missing")
 
     def __init__(self, loans: "Loans | None" = None) -> None:
         self._loans = loans
         self._arrived: list[Descriptor] = []
         self._data = bytearray()
         self._need = HEADER.size
+        # Bytes of the frame that has begun and are still to come: a hint for the next read.
+        self.missing = 0
 
     def feed(
         self, data: bytes, arrived: "Sequence[Descriptor]" = ()
@@ -85,14 +91,21 @@ class Decoder:
         if arrived:
             self._arrived += arrived
         if not self._data:
-            # Nearly always a piece is exactly one frame: no copy.
-            if len(data) >= HEADER.size:
+            # Nearly always a piece is exactly one frame: no copy, unless that is the cheapest.
+            if len(data) >= _HEADER_SIZE:
                 kind, descriptors, number, length = HEADER.unpack_from(data)
-                if len(data) == HEADER.size + length:
-                    payload = memoryview(data)[HEADER.size :]
+                if len(data) == _HEADER_SIZE + length:
+                    if not descriptors and length < _SMALL:
+                        return [(kind, number, data[_HEADER_SIZE:], 0)]
+                    payload = memoryview(data)[_HEADER_SIZE:]
                     if descriptors:
                         payload = self._unload(payload, descriptors)
                     return [(kind, number, payload, descriptors)]
+        frames = self._collect(data)
+        self.missing = max(0, self._need - len(self._data)) if self._data else 0
+        return frames
+
+    def _collect(self, data: bytes) -> "list[tuple[int, int, memoryview | bytes, int]]":
         collected = self._data
         collected += data
         if len(collected) < self._need:
@@ -143,8 +156,3 @@ class Decoder:
             received.loan = Loan(self._loans, lease, arrived.pop(0))
         received.descriptors = arrived
         return memoryview(received)
-
-    @property
-    def missing(self) -> int:
-        """Bytes of the frame that has begun and are still to come: a hint for the next read."""
-        return max(0, self._need - len(self._data))

@@ -39,20 +39,20 @@ class Loans:
         notify: called when the first of some arenas can be given back, in any thread.
     """
 
-    __slots__ = ("_notify", "_returned")
+    __slots__ = ("_notify", "returned")
 
     def __init__(self, notify: "Callable[[], object] | None" = None) -> None:
         self._notify = notify
         # Numbers of leases that are to be given back.
-        self._returned: deque[int] = deque()
+        self.returned: deque[int] = deque()
 
     def __bool__(self) -> bool:
         """Whether there is something to give back."""
-        return bool(self._returned)
+        return bool(self.returned)
 
     def take_returned(self) -> bytes:
         """What is to be given back, as the payload of a RELEASE frame."""
-        returned = self._returned
+        returned = self.returned
         numbers = [returned.popleft() for _ in range(len(returned))]
         return pack(f"<{len(numbers)}Q", *numbers)
 
@@ -62,7 +62,7 @@ class Loans:
 
     def give_back(self, number: int) -> None:
         """This arena is read no more."""
-        self._returned.append(number)
+        self.returned.append(number)
         if self._notify is not None:
             self._notify()
 

@@ -38,23 +38,23 @@ class Job:
     # Rule 1: `_ticket` is taken once, by the worker that starts the job or by the one who
     #         withdraws it. list.pop is atomic, so neither needs a lock.
     # Rule 2: `finished` and `abandoned` change under the pool's lock only.
-    __slots__ = (
-        "_ticket",
-        "abandoned",
-        "args",
-        "cargo",
-        "data",
-        "error",
-        "finished",
-        "fn",
-        "future",
-        "kwargs",
-        "label",
-        "pool_name",
-        "priority",
-        "refusal",
-        "value",
-    )
+    # What most jobs never change is set here, once, and not in each of them.
+    finished = False
+    abandoned = False
+    pool_name = ""
+    priority = 0
+    timeout: float | None = None
+    value: Any = None
+    error: BaseException | None = None
+    # The pool gave it up; whatever its worker says afterwards is too late.
+    refusal: Exception | None = None
+    # Function and arguments in pickled form, where the worker shares no memory with us.
+    data: bytes | None = None
+    # Large buffers and descriptors that are sent with it; let go as soon as it is not sent any
+    # more, since the traceback of an error may keep the job.
+    cargo: Any = None
+    # What the pool underneath made of the job, where there is such a pool.
+    future: Future[Any] | None = None
 
     def __init__(
         self, fn: Callable[..., Any], args: Any, kwargs: Mapping[str, Any], name: str | None
@@ -64,21 +64,6 @@ class Job:
         self.args = args
         self.kwargs = kwargs
         self.label = name or name_of(fn)
-        self.finished = False
-        self.abandoned = False
-        self.pool_name = ""
-        self.priority = 0
-        self.value: Any = None
-        self.error: BaseException | None = None
-        # The pool gave it up; whatever its worker says afterwards is too late.
-        self.refusal: Exception | None = None
-        # Function and arguments in pickled form, where the worker shares no memory with us.
-        self.data: bytes | None = None
-        # Large buffers and descriptors that are sent with it; let go as soon as it is not sent any
-        # more, since the traceback of an error may keep the job.
-        self.cargo: Any = None
-        # What the pool underneath made of the job, where there is such a pool.
-        self.future: Future[Any] | None = None
 
     def claim(self) -> bool:
         """True for the one who gets the job."""
@@ -121,53 +106,42 @@ class Job:
 class Call(Job, Link):
     """A call that a task awaits."""
 
-    __slots__ = (
-        "asked",
-        "attempt",
-        "context",
-        "ended",
-        "expired",
-        "given_up",
-        "killed",
-        "loop",
-        "loop_calls",
-        "mailbox",
-        "on_report",
-        "reports",
-        "timeout",
-        "timer",
-        "waiter",
-    )
-
     # Why it is ended before its time, when it has expired.
     reason = "timeout"
+
+    # Whether the function runs in the context of its caller.
+    carries_context = True
+
+    # As in `Job`: what most calls never change.
+    # Both made when the function first uses them.
+    reports: Credits | None = None
+    loop_calls: LoopCalls | None = None
+    attempt = 1
+    # The outcome is here; set in the loop.
+    ended = False
+    # The time-out came first; set in the loop.
+    expired = False
+    # Its worker is being ended by force; set in the loop.
+    killed = False
+    # It had no worker in time and left the queue; set in the loop.
+    given_up = False
+    timer: asyncio.TimerHandle | None = None
+    # Nobody wants the outcome any more; set in the loop, read by the worker.
+    asked = False
+    context: contextvars.Context | None = None
 
     def __init__(
         self, fn: Callable[..., Any], args: Any, kwargs: Mapping[str, Any], options: CallOptions
     ) -> None:
         Job.__init__(self, fn, args, kwargs, options.name)
-        self.loop = asyncio.get_running_loop()
-        self.mailbox = mailbox_of(self.loop)
-        self.waiter: asyncio.Future[None] = self.loop.create_future()
-        self.context: contextvars.Context | None = contextvars.copy_context()
+        self.loop = loop = asyncio.get_running_loop()
+        self.mailbox = mailbox_of(loop)
+        self.waiter: asyncio.Future[None] = loop.create_future()
+        if self.carries_context:
+            self.context = contextvars.copy_context()
         self.on_report = options.on_report
-        # Both made when the function first uses them.
-        self.reports: Credits | None = None
-        self.loop_calls: LoopCalls | None = None
-        self.attempt = 1
-        # The outcome is here; set in the loop.
-        self.ended = False
-        # The time-out came first; set in the loop.
-        self.expired = False
-        # Its worker is being ended by force; set in the loop.
-        self.killed = False
-        # It had no worker in time and left the queue; set in the loop.
-        self.given_up = False
         self.priority = options.priority
         self.timeout = options.timeout
-        self.timer: asyncio.TimerHandle | None = None
-        # Nobody wants the outcome any more; set in the loop, read by the worker.
-        self.asked = False
 
     # -- in the worker's thread ---------------------------------------------------------------
 

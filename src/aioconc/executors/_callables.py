@@ -14,6 +14,14 @@ _COROUTINE = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
 _ASYNC = _COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
+def is_plain(fn: Any) -> bool:
+    """Whether it is a plain function, as nearly all are: there is nothing to refuse."""
+    kind = type(fn)
+    return kind is BuiltinFunctionType or (
+        kind is FunctionType and not fn.__code__.co_flags & _ASYNC
+    )
+
+
 def check_function(
     fn: Any, caller: str, *, coroutines: bool = False, async_generators: bool = False
 ) -> None:
@@ -25,9 +33,8 @@ def check_function(
         coroutines: an async function will do as well.
         async_generators: an async generator function will do as well.
     """
-    kind = type(fn)
-    if kind is BuiltinFunctionType or (kind is FunctionType and not fn.__code__.co_flags & _ASYNC):
-        return  # nearly always
+    if is_plain(fn):
+        return
     inner = fn
     while isinstance(inner, (functools.partial, MethodType)):
         inner = inner.func if isinstance(inner, functools.partial) else inner.__func__

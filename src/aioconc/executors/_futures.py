@@ -60,7 +60,7 @@ def unpack(job: Job, reply: Reply) -> bool:
     """Take the worker's reply apart; True for a value. Never raises."""
     good, data, text, frames = reply
     if good:
-        return take_value(job, lambda: pickle.loads(data))
+        return take_value(job, pickle.loads, data)
     take_error(job, data, text, frames)
     return False
 

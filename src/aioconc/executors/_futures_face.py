@@ -31,8 +31,6 @@ R = TypeVar("R")
 class FutureJob(Job):
     """A job whose outcome goes to a `concurrent.futures.Future`."""
 
-    __slots__ = ("__weakref__", "outcome", "pool")
-
     def __init__(self, pool: Pool, fn: Callable[..., Any], args: Any, kwargs: Any) -> None:
         super().__init__(fn, args, kwargs, None)
         self.pool = pool

@@ -18,7 +18,7 @@ from aioconc._internal._check import check_timeout
 from aioconc.errors import ExecutorClosed, WorkerCrashed, WorkerTimeout
 from aioconc.executors._base import Executor, ExecutorStatistics, Fate
 from aioconc.executors._call import Call, Job, join_call, tell_cancelled
-from aioconc.executors._callables import check_function
+from aioconc.executors._callables import check_function, is_plain
 from aioconc.executors._options import CallOptions
 from aioconc.executors._queue import JobQueue
 from aioconc.tasks._join import join
@@ -28,6 +28,18 @@ _log = logging.getLogger("aioconc.executors")
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+# This process; asking the system each time costs more than all else that `submit` does.
+_pid = os.getpid()
+
+
+def _note_fork() -> None:
+    global _pid
+    _pid = os.getpid()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)
 
 
 class Pool:
@@ -99,35 +111,41 @@ class Pool:
             )
 
     def submit(self, job: Job) -> None:
-        if self.pid != os.getpid():
-            self.check_usable()
         with self.lock:
-            if self.closing:
-                self.check_usable()
-            if len(self.running) >= self.max_workers:
-                self.queue.push(job)
+            if not self._admit(job):
                 return
-            self.running.add(job)
         self.launch(job)
+
+    def _admit(self, job: Job) -> bool:
+        """With the lock: take a job; True if it runs now, False if it waits in the queue."""
+        if self.closing or self.pid != _pid:
+            self.check_usable()
+        if len(self.running) >= self.max_workers:
+            self.queue.push(job)
+            return False
+        self.running.add(job)
+        return True
 
     def finish(self, job: Job, good: bool | None) -> Job | None:
         """Count a job as over; returns the one that takes its place, now in `running`."""
-        job.cargo = None
         with self.lock:
-            job.finished = True
-            late = job.abandoned
-            if late:
-                self.abandoned.discard(job)
-            self.running.discard(job)
-            if good is not None:
-                if good:
-                    self.completed += 1
-                else:
-                    self.failed += 1
-            follower = self._next()
-        if late:
+            follower = self._count(job, good)
+        if job.abandoned:
             self._tell_late(job, good)
         return follower
+
+    def _count(self, job: Job, good: bool | None) -> Job | None:
+        """With the lock: as `finish`, but for telling."""
+        job.cargo = None
+        job.finished = True
+        if job.abandoned:
+            self.abandoned.discard(job)
+        self.running.discard(job)
+        if good:
+            self.completed += 1
+        elif good is not None:
+            self.failed += 1
+        return self._next() if self.queue else None
 
     def _next(self) -> Job | None:
         if not self.queue or len(self.running) >= self.max_workers:
@@ -254,7 +272,10 @@ class PoolExecutor(Executor):
 
     async def run(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """As `Executor.run`."""
-        check_function(fn, f"{type(self).__name__}.run", coroutines=self.capabilities.coroutines)
+        if not is_plain(fn):
+            check_function(
+                fn, f"{type(self).__name__}.run", coroutines=self.capabilities.coroutines
+            )
         raise_if_cancelled()
         options = self._options
         call = self._call(fn, args, kwargs, options)

@@ -22,10 +22,10 @@ class RemoteTraceback(Exception):
         return f'\n"""\n{self.text}"""'
 
 
-def take_value(job: Job, load: Callable[[], Any]) -> bool:
-    """Make what `load` gives the value of the job; False if it cannot be unpickled."""
+def take_value(job: Job, load: Callable[[Any], Any], data: Any) -> bool:
+    """Make `load(data)` the value of the job; False if it cannot be unpickled."""
     try:
-        job.value = load()
+        job.value = load(data)
     except BaseException as problem:
         job.error = _cannot_unpickle(job, "result", problem)
         return False

@@ -33,6 +33,9 @@ _SMALL = 16_384
 # Pieces that are given to the kernel at once; it takes 1,024 at most.
 _MOST_PIECES = 64
 
+_RELEASE = wire.RELEASE
+_pack_header = wire.HEADER.pack
+
 _DONT_WAIT = 0x40 if sys.platform.startswith("linux") else 0x80
 
 
@@ -77,6 +80,16 @@ class Cord:
         if sum(map(len, pieces)) < _SMALL:
             frame = [b"".join(frame)]
         self.send_all(frame)
+
+    def send_small(self, kind: int, number: int, payload: bytes) -> None:
+        """As `send`, for a payload in one piece that is not worth a thought."""
+        if not self._loans.returned:
+            frame = _pack_header(kind, 0, number, len(payload)) + payload
+            with self._lock:
+                if not self._tail:
+                    self._sock.sendall(frame)
+                    return
+        self.send(kind, number, payload)
 
     def send_all(
         self, pieces: "list[bytes | memoryview]", carried: "Sequence[Carried]" = ()
@@ -143,13 +156,14 @@ class Cord:
         return frames
 
     def _read(self, flags: int) -> None:
-        if self._loans:
+        if self._loans.returned:
             self.send_all([b"".join(wire.encode(wire.RELEASE, 0, self._loans.take_returned()))])
-        data, arrived = receive(self._sock, max(_READ, self._decoder.missing), flags)
+        decoder = self._decoder
+        data, arrived = receive(self._sock, max(_READ, decoder.missing), flags)
         if not data:
             raise EOFError
-        for frame in self._decoder.feed(data, arrived):
-            if frame[0] == wire.RELEASE:
+        for frame in decoder.feed(data, arrived):
+            if frame[0] == _RELEASE:
                 self._arenas.give_back(numbers_of(frame[2]))
             else:
                 self._frames.append(frame)

@@ -67,6 +67,8 @@ class Logs:
 
     def flush(self) -> None:
         """In the main thread, at the end of a call: send what waits."""
+        if not self._waiting and not self._dropped:
+            return
         while (frame := self._pop()) is not None:
             self._cord.send_all([frame])
         if self._dropped:

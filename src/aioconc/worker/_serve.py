@@ -9,7 +9,7 @@ import sys
 from _contextvars import copy_context
 
 from aioconc._wire import _call as layout, _frames as wire
-from aioconc._wire._body import dump, has_descriptors, load
+from aioconc._wire._body import dump, dump_plain, has_descriptors, load
 from aioconc.worker._cord import Cord
 from aioconc.worker._logs import Logs
 from aioconc.worker._place import at_end, place
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+_unpack_head = layout.CALL_HEAD.unpack_from
+_HEAD_SIZE = layout.CALL_HEAD.size
+
+
 class Worker:
     """A worker process."""
 
@@ -32,6 +36,10 @@ class Worker:
         self._cord = cord
         self._executor = executor
         self._journal = journal
+        # Where it is written which call has begun.
+        self._begun = (
+            None if journal is None else memoryview(journal)[layout.JOURNAL_SIZE :].cast("I")
+        )
         # Of the running call.
         self._label = ""
         # None: log records stay here.
@@ -52,12 +60,11 @@ class Worker:
                 return
 
     def _call(self, number: int, payload: "memoryview | bytes", descriptors: int) -> None:
-        if self._journal is not None:
-            layout.STARTED.pack_into(self._journal, layout.JOURNAL_SIZE, number)
-        view = memoryview(payload)
-        flags, attempt, fn_number, length, credit = layout.CALL_HEAD.unpack_from(view)
-        start = layout.CALL_HEAD.size
-        record, body = view[start : start + length], view[start + length :]
+        if self._begun is not None:
+            self._begun[0] = number
+        # All of it works on bytes, which a small payload is, and on views of them.
+        flags, attempt, fn_number, length, credit = _unpack_head(payload)
+        record, body = payload[_HEAD_SIZE : _HEAD_SIZE + length], payload[_HEAD_SIZE + length :]
         label = "a function"
         variables: Any = ()
         try:
@@ -84,7 +91,7 @@ class Worker:
             self._fail(number, cannot_unpickle(label, error), error)
             return
         finally:
-            del view, record, body, payload
+            del record, body, payload
         arguments = [*arguments]
         if flags & layout.WHOLE:
             fn = arguments.pop(0)
@@ -125,6 +132,11 @@ class Worker:
             self._fail(served.number, error, error)
             return
         del args, kwargs
+        if (body := dump_plain(value)) is not None:
+            if self._logs is not None:
+                self._logs.flush()
+            self._cord.send_small(wire.RESULT, served.number, body)
+            return
         try:
             pieces = self._cord.dump(value)
         except BaseException as error:

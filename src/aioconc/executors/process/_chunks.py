@@ -194,6 +194,7 @@ class ChunkCall(ProcessCall):
             if not head[layout.MIXED]:
                 data = _row(head[layout.FIRST], data)
             self._take_outcomes(data)
+            self.has_progressed = self._received > 0
             self.had_begun = head[layout.BEGUN] > self._received
 
     def _take_outcomes(self, payload: "memoryview | bytes") -> None:
@@ -258,9 +259,7 @@ class ChunkCall(ProcessCall):
         if kind == layout.FAILED:
             take_error(outcome, *loads(data))
         else:
-            take_value(
-                outcome, lambda: self.read(data) if kind == layout.BODY else marshal.loads(data)
-            )
+            take_value(outcome, self.read if kind == layout.BODY else marshal.loads, data)
         error: BaseException | None = outcome.error
         if error is None:
             return outcome.value, True

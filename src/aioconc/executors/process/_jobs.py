@@ -19,6 +19,7 @@ from aioconc._wire._body import (
     RAW,
     Parts,
     dump,
+    dump_plain_arguments,
     is_slow,
     load,
     loan_of,
@@ -54,7 +55,6 @@ def takes_long(payload: "memoryview | bytes") -> bool:
 class ProcessJob:
     """What both kinds share, beside a `Job`."""
 
-    # Bases with slots of their own cannot be combined, so these are in a `__dict__`.
     loop: asyncio.AbstractEventLoop
     mailbox: Mailbox
     label: str
@@ -62,6 +62,7 @@ class ProcessJob:
     args: Any
     kwargs: Any
     attempt: int
+    timeout: float | None
     flags: int
     # Items that the worker may send before it is told of more.
     credit: int = 0
@@ -73,13 +74,15 @@ class ProcessJob:
     # Arrays arrive writable, on both sides.
     writable: bool = False
     # The worker that has the call, while it has it.
-    worker: "WorkerProcess | None"
+    worker: "WorkerProcess | None" = None
     # How many workers it was sent to: more than one, if they died before they had begun.
     sent: int = 0
     # Whether it ended with a value.
-    good: bool
+    good: bool = False
+    # Whether a part of it has ended, though its worker has died.
+    has_progressed: bool = False
     # A large outcome that is still pickled.
-    unread: "bytes | memoryview | None"
+    unread: "bytes | memoryview | None" = None
 
     def pack(self, functions: Functions, flags: int = 0, variables: Any = ()) -> None:
         """Pickle function and arguments.
@@ -92,15 +95,19 @@ class ProcessJob:
         Raises:
             SerializationError: they cannot be pickled.
         """
-        self.worker = None
-        self.good = False
-        self.unread = None
         if self.writable:
             flags |= layout.WRITABLE
         fn, args, kwargs = self.fn, self.args, self.kwargs
-        args, kwargs = _ready(args), _ready_keywords(kwargs)
         try:
             found = functions.find(fn, self.label)
+            if found is not None and not flags and not variables:
+                plain = dump_plain_arguments(args, kwargs)
+                if plain is not None:
+                    self.flags, self.body = layout.KEEP, [plain]
+                    self.fn_number, self.record = found
+                    del self.fn, self.args, self.kwargs
+                    return
+            args, kwargs = _ready(args), _ready_keywords(kwargs)
             content: Any
             if found is not None:
                 flags |= layout.KEEP
@@ -115,9 +122,10 @@ class ProcessJob:
                 content = (variables, content)
             self.flags = flags
             parts = take_apart(content)
-            plain = parts.is_plain
-            self.cargo = None if plain else parts
-            self.body = put_together(parts, None) if plain else []
+            if parts.is_plain:
+                self.body = put_together(parts, None)
+            else:
+                self.cargo, self.body = parts, []
         except Exception as error:
             also = " or the context variables that go with them" if variables else ""
             raise SerializationError(
@@ -130,9 +138,6 @@ class ProcessJob:
 
     def pack_again(self, before: "ProcessJob", cargo: Any) -> None:
         """Send what was pickled for another attempt."""
-        self.worker = None
-        self.good = False
-        self.unread = None
         self.flags, self.body, self.cargo = before.flags, before.body, cargo
         self.fn_number, self.record = before.fn_number, before.record
         del self.fn, self.args, self.kwargs
@@ -155,7 +160,7 @@ class ProcessJob:
     def take_reply(self, good: bool, payload: "memoryview | bytes") -> None:
         """The call has ended; unpickled now, or later if it is large."""
         self.good = good
-        if takes_long(payload):
+        if type(payload) is not bytes and takes_long(payload):
             self.unread = payload
         else:
             self._unpack(payload)
@@ -177,7 +182,7 @@ class ProcessJob:
         job: Any = self
         if self.good:
             # A value that cannot be unpickled here counts as a failure.
-            self.good = take_value(job, lambda: self.read(payload))
+            self.good = take_value(job, self.read, payload)
         else:
             take_error(job, *loads(payload))
 
@@ -202,16 +207,18 @@ class ProcessJob:
 class ProcessCall(Call, ProcessJob):
     """A call that a task awaits."""
 
+    carries_context = False
+    unread_reports = 0
+
     def __init__(
         self, fn: Callable[..., Any], args: Any, kwargs: Mapping[str, Any], options: CallOptions
     ) -> None:
         Call.__init__(self, fn, args, kwargs, options)
-        self.writable = options.writable
-        self.context = None
-        self.unread_reports = 0
+        if options.writable:
+            self.writable = True
 
-    def start(self) -> bool:
-        return self.claim()  # the clock begins when the worker has it
+    # The clock begins when the worker has it.
+    start = Call.claim
 
     def hand_over(self) -> None:
         if self.loop_calls is None:

@@ -36,6 +36,13 @@ if TYPE_CHECKING:
 # Read at a time.
 _READ = 16_384
 
+# Bytes below which a frame is sent in one piece: copying it costs less than telling the kernel of
+# each.
+_SMALL = 16_384
+
+_RESULT = wire.RESULT
+_pack_header = wire.HEADER.pack
+
 # Pieces that are given to the kernel at once; it takes 1,024 at most, some systems 16.
 _MOST_PIECES = 16
 
@@ -223,16 +230,20 @@ class WorkerProcess:
         job.worker = self
         job.sent += 1
         self.number = number = (self.number + 1) & 0xFFFFFFFF
-        if self._freight.loans:
+        if self._freight.loans.returned:
             self._freight.give_back()
         if self.log_mark is not None and self.log_mark != (now := log_mark()):
             self.log_mark = now
             self.send(wire.encode(wire.LEVELS, 0, *dump(levels())))
-        if job.cargo is None:
-            self.send(wire.encode(wire.CALL, number, *job.pieces(self)))
+        pieces = job.pieces(self)
+        if job.cargo is not None:
+            self._freight.send(wire.CALL, number, pieces, job.cargo)
+        elif (length := sum(map(len, pieces))) < _SMALL:
+            self._send_small(b"".join((_pack_header(wire.CALL, 0, number, length), *pieces)))
         else:
-            self._freight.send(wire.CALL, number, job.pieces(self), job.cargo)
-        job.begin_clock()
+            self.send(wire.encode(wire.CALL, number, *pieces))
+        if job.timeout is not None:
+            job.begin_clock()
 
     def tell(self, kind: int, *pieces: "bytes | memoryview") -> None:
         """Send something that belongs to the running call."""
@@ -241,6 +252,20 @@ class WorkerProcess:
     def tell_large(self, kind: int, parts: Parts) -> None:
         """As `tell`, for a body that has large buffers or descriptors."""
         self._freight.send(kind, self.number, [], parts)
+
+    def _send_small(self, frame: bytes) -> None:
+        """As `send`, for a frame in one piece."""
+        if self._out or self._freight.held is not None:
+            self.send([frame])
+            return
+        try:
+            sent = self._sock.send(frame)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError:
+            return  # it is dying; the service will say so
+        if sent != len(frame):
+            self.send([memoryview(frame)[sent:]])
 
     def send(self, pieces: "list[bytes | memoryview]", carried: "Sequence[Carried]" = ()) -> None:
         """Send at once what the socket takes, the rest when it takes more.
@@ -324,7 +349,11 @@ class WorkerProcess:
             except OSError:
                 data, arrived = b"", []
         if data:
-            self._take_in(self._decoder.feed(data, arrived))
+            frames = self._decoder.feed(data, arrived)
+            if len(frames) == 1:
+                self._on_frame(*frames[0])
+            else:
+                self._take_in(frames)
             return
         # The end of the socket is not yet the end of the process, which the service sees.
         if tie.loop is not None:
@@ -334,8 +363,8 @@ class WorkerProcess:
     def _take_in(self, frames: "list[tuple[int, int, memoryview | bytes, int]]") -> None:
         rest = iter(frames)
         try:
-            for kind, number, payload, _ in rest:
-                self._on_frame(kind, number, payload)
+            for frame in rest:
+                self._on_frame(*frame)
         except BaseException:
             # Ctrl-C in `on_report`, say, stops the loop here. It is often run again, to cancel what
             # is left, and must then find the frames behind.
@@ -343,9 +372,14 @@ class WorkerProcess:
                 loop.call_soon(self._take_in, left)
             raise
 
-    def _on_frame(self, kind: int, number: int, payload: "memoryview | bytes") -> None:
+    def _on_frame(
+        self, kind: int, number: int, payload: "memoryview | bytes", descriptors: int
+    ) -> None:
         job = self.job
-        if kind == wire.READY:
+        if kind == _RESULT and job is not None and number == self.number:
+            self.job = None
+            self._ended(job, True, payload)
+        elif kind == wire.READY:
             self.ready = True
             self.pool.worker_ready(self)
         elif kind == wire.ERROR and number == 0:
@@ -356,19 +390,18 @@ class WorkerProcess:
             self._freight.take_back(payload)
         elif job is None or number != self.number:
             pass  # of a call that has ended
-        elif kind in (wire.RESULT, wire.ERROR):
+        elif kind == wire.ERROR:
             self.job = None
-            if kind == wire.ERROR:
-                # It may be that the function itself could not be unpickled.
-                self.known.pop(job.fn_number, None)
-            job.take_reply(kind == wire.RESULT, payload)
-            self._ended(job)
+            # It may be that the function itself could not be unpickled.
+            self.known.pop(job.fn_number, None)
+            self._ended(job, False, payload)
         elif kind == wire.TAKEN:
             job.cargo = None  # it is not sent again
         else:
             job.take_frame(kind, payload)
 
-    def _ended(self, job: "ProcessJob") -> None:
+    def _ended(self, job: "ProcessJob", good: bool, payload: "memoryview | bytes") -> None:
+        job.take_reply(good, payload)
         self.calls += 1
         job.worker = None
         self.pool.call_ended(self, job)
@@ -424,8 +457,8 @@ class WorkerProcess:
                 data, arrived = receive(self._sock, _READ)
                 if not data:
                     break
-                for kind, number, payload, _ in self._decoder.feed(data, arrived):
-                    self._on_frame(kind, number, payload)
+                for frame in self._decoder.feed(data, arrived):
+                    self._on_frame(*frame)
         except OSError:
             pass  # all is read
         job, self.job = self.job, None
