@@ -124,7 +124,7 @@ def hosts_of(host: Any) -> list[str | None]:
     """The hosts to listen on; None stands for all addresses."""
     if host is None or isinstance(host, str):
         return [host or None]
-    hosts: list[str | None] = [*host]
+    hosts: list[str | None] = [*host] if isinstance(host, Iterable) else []
     if not hosts or not all(isinstance(each, str) for each in hosts):
         raise TypeError(f"host must be a name, names or None, got {host!r}")
     return hosts
