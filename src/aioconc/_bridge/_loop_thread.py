@@ -112,7 +112,15 @@ class RunDelay:
         self._file = f"/proc/self/task/{threading.get_native_id()}/schedstat"
 
     def __call__(self) -> float:
+        return self._read()[0] / 1e9
+
+    def slices(self) -> int:
+        """How often it was given one. Who waits for the interpreter asks for one again and again."""
+        return self._read()[1]
+
+    def _read(self) -> tuple[int, int]:
         try:
-            return int(Path(self._file).read_text().split()[1]) / 1e9
-        except (OSError, IndexError):  # not on Linux
-            return 0.0
+            _, delay, slices = Path(self._file).read_text().split()
+            return int(delay), int(slices)
+        except (OSError, ValueError):  # not on Linux
+            return 0, 0

@@ -17,6 +17,15 @@ from typing import Any, Final, Protocol
 
 from aioconc._bridge._loop_thread import LoopThread, RunDelay
 
+resource: Any
+try:
+    import resource
+
+    if not hasattr(resource, "RUSAGE_THREAD"):  # pragma: no cover - not on Linux
+        resource = None
+except ImportError:  # pragma: no cover - not on Windows
+    resource = None
+
 # So many looks within the threshold, but not more often than the interpreter changes threads
 # anyway. A stall is seen for certain when it is longer than the threshold by two looks.
 _LOOKS: Final = 5
@@ -25,6 +34,17 @@ _SHORTEST_PAUSE: Final = 0.001
 # Looks between two readings of how long the machine has kept this thread waiting: a reading costs
 # more than a look, and what it may miss is then at most the delays of so many looks.
 _READ_EVERY: Final = 20
+
+
+def _times_woken() -> int:
+    """How often the calling thread has stopped waiting.
+
+    One that waits for the interpreter wakes at each switch interval, to ask for it.
+    """
+    if resource is None:  # pragma: no cover - the tests run on Linux
+        return 0
+    times: int = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+    return times
 
 
 class Observer(Protocol):
@@ -37,8 +57,12 @@ class Observer(Protocol):
         it is known otherwise that it has taken long.
         """
 
-    def meets_again(self) -> None:
-        """A callback is met for the second time: it may become a stall."""
+    def meets_again(self, since: float, worked: float, processed: float) -> None:
+        """A callback is met for the second time: it may become a stall.
+
+        Given is what the clock said when it was first met, and how much processor time the loop's
+        thread and the process had used by then.
+        """
 
     def goes_on(self, moment: Any, seconds: float, *, last: bool) -> None:
         """It has held the loop for so long by now; `moment` is what `remember` gave.
@@ -49,10 +73,11 @@ class Observer(Protocol):
     def is_over(self, seconds: float, *, stalled: bool) -> None:
         """It has ended, or the watch has; `stalled`: it took longer than the threshold."""
 
-    def was_kept_out(self, seconds: float, processed: float) -> None:
+    def was_kept_out(self, seconds: float, *, asked: bool, within: bool) -> None:
         """For so long nobody could look, and it was neither the loop's work nor a busy machine.
 
-        `processed` is the processor time of the whole process meanwhile, in seconds.
+        `asked`: this thread has asked for the interpreter all the time, so another had it; else no
+        thread of the process ran. `within`: the callback was the same before and after.
         """
 
 
@@ -83,6 +108,7 @@ class Watchdog:
         self._pause = max(threshold / _LOOKS, _SHORTEST_PAUSE)
         self._subject = LoopThread(loop, self._pause, ticks=ticks)
         self.worked: Final = self._subject.worked
+        self.slices: Final = self._subject.delayed.slices
         self._told_to_end = threading.Lock()  # held until then
         self._told_to_end.acquire()
         self._thread = threading.Thread(target=self._watch, name=name, daemon=True)
@@ -91,6 +117,9 @@ class Watchdog:
         self._callback: object = None
         self._since = self._took = 0.0
         self._delayed: float | None = None
+        # Taken after the last look: the clock, and processor seconds of the loop's thread and of
+        # the process.
+        self._readings = (0.0, 0.0, 0.0)
 
     def begin(self) -> None:
         """Start looking."""
@@ -109,7 +138,7 @@ class Watchdog:
     def _watch(self) -> None:
         waited = RunDelay()
         last, worked, kept_waiting = perf_counter(), self._subject.worked(), waited()
-        processed = time.process_time()
+        processed, woken = time.process_time(), _times_woken()
         for number in count():
             if number % _READ_EVERY == 0:
                 kept_waiting = waited()
@@ -125,19 +154,24 @@ class Watchdog:
             # Code that keeps the interpreter to itself keeps this thread out too. That is so when
             # the loop has not come round meanwhile (one that turns fast keeps others out as well),
             # its thread was at work, and it was neither the machine nor the turns of threads.
-            kept_out = 0.0
+            kept_out = apart = 0.0
             if late > self._threshold:
                 machine = waited() - kept_waiting + 2 * sys.getswitchinterval()
                 missed = min(late, now - self._subject.turned - self._pause) - machine
                 if missed > self._threshold and self._subject.worked() - worked > missed / 2:
                     kept_out = missed
                 elif late - machine > self._threshold:
-                    self._observer.was_kept_out(late - machine, time.process_time() - processed)
+                    apart = late - machine
+            self._readings = (last, worked, processed)
             self._note(found and found[0], moment, now, kept_out, ending)
+            if apart:
+                times = apart / sys.getswitchinterval()
+                asked = _times_woken() - woken > times / 4
+                self._observer.was_kept_out(apart, asked=asked, within=self._delayed is not None)
             if ending:
                 break
             last, worked = now, self._subject.worked()
-            processed = time.process_time()
+            processed, woken = time.process_time(), _times_woken()
             del found
         self._callback_over()
         self._callback = None  # a frame, which would keep those below it
@@ -164,7 +198,7 @@ class Watchdog:
             # before then is unknown, so not more of that time counts than two looks take.
             self._since = max(self._since, now - max(kept_out, 2 * self._pause))
             self._delayed = self._subject.delayed()
-            self._observer.meets_again()
+            self._observer.meets_again(*self._readings)
         self._took = now - self._since - (self._subject.delayed() - self._delayed)
         self._observer.goes_on(moment[0], self._took, last=ending)
 

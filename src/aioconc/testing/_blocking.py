@@ -66,7 +66,7 @@ class _Spots:
     def remember(self, frame: FrameType, *, again: bool) -> "_Spot":
         return _Spot.of(frame)
 
-    def meets_again(self) -> None:
+    def meets_again(self, since: float, worked: float, processed: float) -> None:
         pass
 
     def goes_on(self, moment: "_Spot", seconds: float, *, last: bool) -> None:
@@ -79,7 +79,7 @@ class _Spots:
             self._report.stalls.append(Stall(seconds, spot.text(), spot.site, spot.inside))
         self._seen.clear()
 
-    def was_kept_out(self, seconds: float, processed: float) -> None:
+    def was_kept_out(self, seconds: float, *, asked: bool, within: bool) -> None:
         pass  # not the loop's doing
 
 
