@@ -5,6 +5,7 @@ that stands still is noticed here; that the server wants to end is told here. Op
 the connection is left to the server.
 """
 
+import asyncio
 import select
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +25,11 @@ _PIECE = 262_144
 # Seconds. A client that has sent nothing yet has perhaps only just connected when the server begins
 # to drain: it gets so long to say what it wants.
 FIRST_WORD = 1.0
+
+# Turns of the loop that a `receive` takes at most for what the stream has read already.
+_TURNS = 3
+
+_WHY = "the server drains"
 
 
 class Connection(ByteStream):
@@ -51,11 +57,11 @@ class Connection(ByteStream):
         peer: Any,
         draining: Event,
         idle_timeout: float | None = None,
-        call_later: Callable[..., Any] | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self._stream = stream
         self._idle_timeout = idle_timeout
-        self._call_later = call_later
+        self._loop = loop
         self._closed = False
         self._has_received = False
         # Blocks of `until_drain` that are open now.
@@ -159,11 +165,20 @@ class Connection(ByteStream):
             self.end_wait(scope)
 
     def end_wait(self, scope: CancelScope) -> None:
-        """Cancel a block of `until_drain`: at once, unless the client may be about to say more."""
-        if self._call_later is not None and (not self._has_received or self._has_more()):
-            self._call_later(FIRST_WORD, scope.cancel, "the server drains")
+        """Cancel a block of `until_drain`: soon, or later if the client may be about to say more."""
+        if self._loop is None:
+            scope.cancel(_WHY)
+        elif self._has_received and not self._has_more():
+            self._loop.call_soon(self._end_soon, scope, _TURNS)
         else:
-            scope.cancel("the server drains")
+            self._loop.call_later(FIRST_WORD, scope.cancel, _WHY)
+
+    def _end_soon(self, scope: CancelScope, turns: int) -> None:
+        assert self._loop is not None
+        if turns:
+            self._loop.call_soon(self._end_soon, scope, turns - 1)
+        else:
+            scope.cancel(_WHY)
 
     def _has_more(self) -> bool:
         """Whether there is something from the client that was not received yet."""

@@ -1,9 +1,9 @@
 """Connections served by tasks: the handler gets a `Connection`, plain or TLS."""
 
+import asyncio
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from anyio import aclose_forcefully
 from anyio.abc import ByteStream, SocketStream
@@ -28,7 +28,7 @@ class InTask:
         idle_timeout: seconds; None for no limit.
         handshake_timeout: seconds, for the TLS handshakes at both ends of a connection.
         draining: of the server.
-        call_later: of the loop.
+        loop: that they run in.
     """
 
     def __init__(
@@ -39,21 +39,19 @@ class InTask:
         idle_timeout: float | None,
         handshake_timeout: float,
         draining: Event,
-        call_later: Callable[..., Any],
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._handler = handler
         self._tls = tls
         self._idle_timeout = idle_timeout
         self._handshake_timeout = handshake_timeout
         self._draining = draining
-        self._call_later = call_later
+        self._loop = loop
 
     async def serve(self, link: Link) -> None:
         """Make a stream of the connection, and call the handler with it."""
         stream = await self._open(link)
-        connection = Connection(
-            stream, link.peer, self._draining, self._idle_timeout, self._call_later
-        )
+        connection = Connection(stream, link.peer, self._draining, self._idle_timeout, self._loop)
         link.drain = connection.drain
         orderly = False
         try:

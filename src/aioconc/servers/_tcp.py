@@ -250,7 +250,7 @@ def _way(
             idle_timeout=idle_timeout,
             handshake_timeout=handshake_timeout,
             draining=server.draining,
-            call_later=asyncio.get_running_loop().call_later,
+            loop=asyncio.get_running_loop(),
         )
     from aioconc.executors import ProcessExecutor, ThreadExecutor
     from aioconc.servers._blocking import Blocking

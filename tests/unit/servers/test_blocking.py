@@ -45,9 +45,11 @@ async def test_connections_are_served_elsewhere(kind: Any) -> None:
     """In other threads or processes than the loop's, several at a time."""
     async with serving(echo_blocking, per_connection=kind, limit=2) as server:
         assert await asyncio.gather(ask(server, b"one"), ask(server, b"two")) == [b"one", b"two"]
-    async with serving(say_who, per_connection=kind, limit=2) as server:
-        async with client(server) as (reader, _):
-            pid, ident = map(int, (await reader.read()).split())
+    async with (
+        serving(say_who, per_connection=kind, limit=2) as server,
+        client(server) as (reader, _),
+    ):
+        pid, ident = map(int, (await reader.read()).split())
     assert (pid == os.getpid()) == (kind == "thread")
     assert ident != threading.get_ident() or kind == "process"
 
@@ -55,17 +57,19 @@ async def test_connections_are_served_elsewhere(kind: Any) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 async def test_no_more_connections_than_the_limit_are_taken(kind: Any) -> None:
     """The one above it is served when a place is free."""
-    async with serving(echo_blocking, per_connection=kind, limit=1) as server:
-        async with client(server) as (reader, writer):
-            writer.write(b"x")
-            await reader.readexactly(1)
-            async with client(server) as (second, second_writer):
-                second_writer.write(b"y")
-                writer.write(b"z")
-                assert await reader.readexactly(1) == b"z"
-                assert server.statistics().accepted == 1
-                writer.write_eof()
-                assert await second.readexactly(1) == b"y"
+    async with (
+        serving(echo_blocking, per_connection=kind, limit=1) as server,
+        client(server) as (reader, writer),
+    ):
+        writer.write(b"x")
+        await reader.readexactly(1)
+        async with client(server) as (second, second_writer):
+            second_writer.write(b"y")
+            writer.write(b"z")
+            assert await reader.readexactly(1) == b"z"
+            assert server.statistics().accepted == 1
+            writer.write_eof()
+            assert await second.readexactly(1) == b"y"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -99,33 +103,39 @@ async def test_a_worker_process_that_dies_costs_its_connection_alone() -> None:
 @pytest.mark.parametrize("kind", ["thread", "process"])
 async def test_a_drain_is_told_by_the_end_of_the_data(kind: Any) -> None:
     """A handler that waits for its client sees the end, and can still say good-bye."""
-    async with serving(hold, per_connection=kind, limit=1, drain=30) as server:
-        async with client(server) as (reader, _):
-            assert await reader.readexactly(5) == b"ready"
-            server.drain()
-            assert await end_of(reader) == "end after b'good-bye'"
+    async with (
+        serving(hold, per_connection=kind, limit=1, drain=30) as server,
+        client(server) as (reader, _),
+    ):
+        assert await reader.readexactly(5) == b"ready"
+        server.drain()
+        assert await end_of(reader) == "end after b'good-bye'"
     assert server.statistics().cut_off == 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_the_deadline_ends_a_handler_that_waits_for_its_client(kind: Any) -> None:
     """A thread sees the end of its socket, a process is killed."""
-    async with serving(hold, per_connection=kind, limit=1, drain=0.05) as server:
-        async with client(server) as (reader, _):
-            assert await reader.readexactly(5) == b"ready"
-            server.drain()
-            assert (await end_of(reader)).startswith(("end", "reset"))
+    async with (
+        serving(hold, per_connection=kind, limit=1, drain=0.05) as server,
+        client(server) as (reader, _),
+    ):
+        assert await reader.readexactly(5) == b"ready"
+        server.drain()
+        assert (await end_of(reader)).startswith(("end", "reset"))
     assert server.statistics().cut_off == 1
 
 
 @pytest.mark.slow
 async def test_the_deadline_kills_a_process_that_will_not_end() -> None:
     """Although it never looks at its socket."""
-    async with serving(sleep, per_connection="process", limit=1, drain=0.05) as server:
-        async with client(server) as (reader, _):
-            assert await reader.readexactly(5) == b"ready"
-            server.drain()
-            assert await end_of(reader) in ("end", "reset")
+    async with (
+        serving(sleep, per_connection="process", limit=1, drain=0.05) as server,
+        client(server) as (reader, _),
+    ):
+        assert await reader.readexactly(5) == b"ready"
+        server.drain()
+        assert await end_of(reader) in ("end", "reset")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -90,9 +90,11 @@ async def test_tls_in_worker_processes_is_refused() -> None:
 
 async def test_sockets_that_cannot_be_served() -> None:
     """Datagram sockets, closed ones and those without an address."""
-    with socket.socket(type=socket.SOCK_DGRAM) as sock:
-        with pytest.raises(ValueError, match="serves stream sockets"):
-            await serve_tcp(handler, sockets=[sock])
+    with (
+        socket.socket(type=socket.SOCK_DGRAM) as sock,
+        pytest.raises(ValueError, match="serves stream sockets"),
+    ):
+        await serve_tcp(handler, sockets=[sock])
     with pytest.raises(ValueError, match="got a closed socket"):
         await serve_tcp(handler, sockets=[sock])
     with socket.socket() as sock:

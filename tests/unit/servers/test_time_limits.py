@@ -100,8 +100,10 @@ async def test_a_cancelled_receive_loses_nothing(idle_timeout: float | None) -> 
         waiting.set()
         await connection.send(await connection.receive())
 
-    async with serving(handler, idle_timeout=idle_timeout) as server:
-        async with client(server) as (reader, writer):
-            await waiting.wait()
-            writer.write(b"x")
-            assert await end_of(reader) == "end after b'x'"
+    async with (
+        serving(handler, idle_timeout=idle_timeout) as server,
+        client(server) as (reader, writer),
+    ):
+        await waiting.wait()
+        writer.write(b"x")
+        assert await end_of(reader) == "end after b'x'"

@@ -52,9 +52,11 @@ async def test_a_handler_can_look_at_the_tls_connection(
     async def handler(connection: Connection) -> None:
         await connection.send(connection.extra(TLSAttribute.tls_version).encode())
 
-    async with serving(handler, ssl=server_tls) as server:
-        async with client(server, ssl=client_tls) as (reader, _):
-            assert (await reader.read(100)).startswith(b"TLSv1.")
+    async with (
+        serving(handler, ssl=server_tls) as server,
+        client(server, ssl=client_tls) as (reader, _),
+    ):
+        assert (await reader.read(100)).startswith(b"TLSv1.")
 
 
 @pytest.mark.slow
@@ -103,14 +105,16 @@ async def test_the_end_is_told_as_tls_tells_it(
     handler: Any = one_word if kind == "task" else one_word_blocking
 
     def read(port: int) -> bytes:
-        with socket.create_connection(("127.0.0.1", port), timeout=20) as plain:
-            with client_tls.wrap_socket(
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=20) as plain,
+            client_tls.wrap_socket(
                 plain, server_hostname="127.0.0.1", suppress_ragged_eofs=False
-            ) as sock:
-                data = b""
-                while piece := sock.recv(100):
-                    data += piece
-                return data
+            ) as sock,
+        ):
+            data = b""
+            while piece := sock.recv(100):
+                data += piece
+            return data
 
     async with serving(handler, ssl=server_tls, per_connection=kind) as server:
         assert await asyncio.to_thread(read, server.port) == b"word"
