@@ -5,7 +5,7 @@ Every `assert_type` is exact: an `Any` that slips into a signature makes it fail
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
-from concurrent.futures import Executor as StandardExecutor
+from concurrent.futures import Executor as StandardExecutor, Future
 from typing import Any, Literal, assert_type
 
 import aioconc
@@ -33,10 +33,11 @@ from aioconc import (
     shielded,
     use,
 )
-from aioconc.executors import Executor, FuturesExecutor, ProcessExecutor
+from aioconc.executors import Executor, FuturesExecutor, ProcessExecutor, iterate_in_thread
 from aioconc.executors.greenlets import GeventExecutor, await_, greenlet_run
 from aioconc.flow import MapRun
 from aioconc.generators import Step, delegate, drive, feed, into, primed, safe_stream
+from aioconc.runtime import Portal, iterate_blocking, open_portal
 from aioconc.sync import LockStatistics, PriorityQueue, QueueStatistics, Timer, every
 from aioconc.testing import (
     BlockReport,
@@ -285,3 +286,20 @@ def check_errors(error: aioconc.WorkerCrashed, other: aioconc.SerializationError
     assert_type(error.attempt, int)
     caught: aioconc.AioconcError = other
     assert isinstance(caught, Exception)
+
+
+async def check_bridges() -> None:
+    async with open_portal() as portal:
+        assert_type(portal, Portal)
+        assert_type(portal.call(fetch, "a"), Page)
+        assert_type(portal.call(parse, "<p>", strict=True), list[int])
+        assert_type(portal.start_task_soon(fetch, "a"), Future[Page])
+        assert_type(portal.start_task_soon(parse, "<p>"), Future[list[int]])
+        for page in iterate_blocking(later_pages(1), portal):
+            assert_type(page, Page)
+    with iterate_blocking(urls(), asyncio.get_running_loop(), buffer=2) as texts:
+        assert_type([*texts], list[str])
+    async with iterate_in_thread(pages(1)) as found:
+        assert_type(await anext(found), Page)
+    async with iterate_in_thread(lambda: [1], on_cancel="abandon") as numbers:
+        assert_type([number async for number in numbers], list[int])

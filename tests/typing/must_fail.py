@@ -20,8 +20,10 @@ from aioconc import (
     race,
     run,
 )
+from aioconc.executors import iterate_in_thread
 from aioconc.executors.greenlets import GeventExecutor, await_, greenlet_run
 from aioconc.generators import delegate, drive, feed, into, primed, safe_stream
+from aioconc.runtime import Portal, iterate_blocking
 from aioconc.sync import Timer, every
 from aioconc.testing import cancel_everywhere, no_blocking, no_leaks
 
@@ -148,3 +150,13 @@ async def greenlets() -> None:
     await_(parse("a"))  # error
     await GeventExecutor("10").run(parse, "a")  # error
     await GeventExecutor().run(parse, 1)  # error
+
+
+async def bridges(portal: Portal, texts: AsyncIterator[str]) -> None:
+    portal.call(fetch, 1)  # error
+    portal.call(parse("<p>"))  # error
+    wrong: str = portal.call(fetch, "a")  # error
+    iterate_blocking([1], portal)  # error
+    iterate_blocking(texts, None)  # error
+    iterate_in_thread(texts)  # error
+    iterate_in_thread([1], on_cancel="kill")  # error

@@ -10,6 +10,7 @@ from aioconc.executors._base import Capabilities, Executor, ExecutorStatistics, 
 from aioconc.executors._futures import FuturesExecutor
 from aioconc.executors._inline import InlineExecutor
 from aioconc.executors._interpreter import InterpreterExecutor
+from aioconc.executors._iterate import iterate_in_thread
 from aioconc.executors._offload import offload_cpu, offload_io, use
 from aioconc.executors._thread import ThreadExecutor
 from aioconc.executors.process import ProcessExecutor
@@ -24,6 +25,7 @@ __all__ = [
     "InterpreterExecutor",
     "ProcessExecutor",
     "ThreadExecutor",
+    "iterate_in_thread",
     "offload_cpu",
     "offload_io",
     "use",

@@ -1,15 +1,26 @@
-"""Starting a program: the event loop, signals, an orderly end, and what holds the loop up.
+"""Starting a program: the event loop, signals, an orderly end; and ways into a loop from threads.
 
 `run` does what `asyncio.run` does and hears SIGTERM too; nothing that it may need is loaded before
 it is called.
 """
 
 from aioconc._internal._public import publish
+from aioconc.runtime._iterate_blocking import BlockingIteration, iterate_blocking
+from aioconc.runtime._portal import Portal, open_portal
 from aioconc.runtime._run import run
 from aioconc.runtime._stall import LoopStall
 from aioconc.runtime._stall_report import WatchStatistics
 from aioconc.runtime._watch_loop import watch_loop
 
-__all__ = ["LoopStall", "WatchStatistics", "run", "watch_loop"]
+__all__ = [
+    "BlockingIteration",
+    "LoopStall",
+    "Portal",
+    "WatchStatistics",
+    "iterate_blocking",
+    "open_portal",
+    "run",
+    "watch_loop",
+]
 
 publish(globals())
