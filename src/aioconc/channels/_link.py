@@ -184,9 +184,12 @@ class Link(Waitable):
             return
         if self._soon is loop:
             return
+        # Also if all can be sent at once: the loop then takes in what arrives, so that the other
+        # end is not held up by one that only sends, or does something else for a while.
+        tie = self._serve(loop)
         self._flush()
         if self._out:
-            self._serve(loop).write(True)
+            tie.write(True)
         else:
             self._soon = loop
             loop.call_soon(self._end_of_turn, loop)

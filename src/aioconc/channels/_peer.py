@@ -37,8 +37,11 @@ class LastLook:
             # WNOWAIT leaves it to be waited for by whoever has started it.
             found = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
-            self.exitcode = _of_multiprocessing(pid)
-            return None
+            popen = _of_multiprocessing(pid)
+            if popen is None:
+                return None
+            self.exitcode = popen.poll()
+            return _LOOK if self.exitcode is None and monotonic() < self._end else None
         if found is not None:
             exited = found.si_code == os.CLD_EXITED
             self.exitcode = found.si_status if exited else -found.si_status
@@ -46,12 +49,12 @@ class LastLook:
         return _LOOK if monotonic() < self._end else None
 
 
-def _of_multiprocessing(pid: int) -> int | None:
-    """The exit status of a child that `multiprocessing` has waited for."""
+def _of_multiprocessing(pid: int) -> Any:
+    """What `multiprocessing` knows of a process that it has waited for, or that another process of
+    its own has started (forkserver).
+    """
     module: Any = sys.modules.get("multiprocessing.process")
     for each in tuple(getattr(module, "_children", ())):
-        popen = each._popen
-        if popen is not None and popen.pid == pid:
-            code: int | None = popen.returncode
-            return code
+        if each._popen is not None and each._popen.pid == pid:
+            return each._popen
     return None
