@@ -11,6 +11,7 @@ from importlib import import_module
 # cost.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from aioconc.channels import open_channel as open_channel
     from aioconc.errors import (
         AioconcError as AioconcError,
         ExecutorClosed as ExecutorClosed,
@@ -82,6 +83,7 @@ _EXPORTS = {
     "Semaphore": "aioconc.sync",
     "Barrier": "aioconc.sync",
     "Queue": "aioconc.sync",
+    "open_channel": "aioconc.channels",
     # errors
     "AioconcError": "aioconc.errors",
     "WorkerCrashed": "aioconc.errors",
@@ -114,6 +116,7 @@ __all__ = [
     "move_on_after",
     "offload_cpu",
     "offload_io",
+    "open_channel",
     "race",
     "run",
     "shielded",

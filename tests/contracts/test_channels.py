@@ -17,9 +17,7 @@ CAPACITY = 8
 
 
 @pytest.fixture(
-    params=[
-        pytest.param(kind, marks=pytest.mark.slow if kind == "spawn" else ()) for kind in KINDS
-    ]
+    params=[pytest.param(kind, marks=pytest.mark.slow if kind == "spawn" else ()) for kind in KINDS]
 )
 async def pair(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Channel[Any], Any]]:
     """An end, and who has the other one."""
@@ -250,9 +248,7 @@ async def test_both_sides_send_a_hundred_thousand_before_they_receive(kind: str)
     count = 100_000
     ours, theirs = open_channel(capacity=count)
     async with ours, peer_of(kind, theirs) as peer:
-        await asyncio.gather(
-            ours.send_many(range(count)), peer.do("send_many", list(range(count)))
-        )
+        await asyncio.gather(ours.send_many(range(count)), peer.do("send_many", list(range(count))))
         await ours.close_send()
         received = asyncio.ensure_future(peer.do("drain"))
         found: list[int] = []

@@ -49,6 +49,9 @@ PICKLE = 40
 _U32 = Struct("<I")
 _U64 = Struct("<Q")
 
+# Kinds of frames that have one item.
+_SINGLE = (ITEM, BYTES, LARGE_BYTES)
+
 # What the number of a frame can hold.
 _MOST_TOLD = 0xFFFF_FFFF
 
@@ -169,7 +172,7 @@ class Machine:
             if told:
                 self.credits += told
                 self.taken_by_peer += told
-            if kind == ITEM or kind == BYTES or kind == LARGE_BYTES:
+            if kind in _SINGLE:
                 items.append((kind, payload))
                 self.ready += 1
             elif kind == MANY:
@@ -191,7 +194,7 @@ class Machine:
         self.taken += 1
         if type(first) is tuple:
             items.popleft()
-            return first  # type: ignore[no-any-return]
+            return first
         start = first.at
         first.at = end = start + first.ends[first.place]
         first.place += 1

@@ -10,7 +10,7 @@ import os
 import socket
 import types
 import warnings
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import islice
@@ -24,7 +24,7 @@ from aioconc._wire import _channel as wire
 from aioconc._wire._body import OUT_OF_BAND, Parts, fill_arena
 from aioconc._wire._channel import Machine
 from aioconc.channels import _moving
-from aioconc.channels._end import ENOUGH_BYTES, MOST_MANY, REFUSED, End
+from aioconc.channels._end import ENOUGH_BYTES, MOST_MANY, End
 from aioconc.channels._packing import (
     LOADED,
     Raw,
@@ -330,22 +330,22 @@ class Channel(ObjectStream[T]):
         until = None if timeout is None else loop.time() + timeout
         source = iter(items)
         for item in source:
-            parts: Parts | None = pack(item, end.max_frame)
+            first = pack(item, end.max_frame)
             if end.streak >= _TURN:
                 end.streak = 0
                 await _turn()
             left = None if until is None else max(0.0, until - loop.time())
             places = await self._place(MOST_MANY, left)
             pickles: list[bytes] = []
+            large: Parts | None = None
             try:
-                parts = gather(parts, pickles, source, places, end.max_frame)
+                large = gather(first, pickles, source, places, end.max_frame)
             finally:
                 end.streak += len(pickles) + 1
                 # A large one keeps a place of its own.
-                keeps = parts is not None and not parts.is_plain
-                sent = end.send_many(pickles, places - keeps)
-            if keeps and parts is not None:
-                await self._send_large(wire.ITEM, parts)
+                sent = end.send_many(pickles, places - (large is not None))
+            if large is not None:
+                await self._send_large(wire.ITEM, large)
             elif not sent:
                 raise await self._why_not_sent()
 
@@ -576,7 +576,7 @@ class Channel(ObjectStream[T]):
         end = self._end
         if end.is_dead and end.exitcode is None:
             look = LastLook(end.machine.peer)
-            while (seconds := look.pause()) is not None:
+            while (seconds := look.pause()) is not None:  # noqa: ASYNC110  # nobody tells
                 await asyncio.sleep(seconds)
             end.exitcode = look.exitcode
 
@@ -609,7 +609,7 @@ def unpack_many(end: End, raws: list[Raw]) -> list[Any]:
     items: list[Any] = []
     try:
         for raw in raws:
-            items.append(unpack(raw))
+            items.append(unpack(raw))  # noqa: PERF401  # those before a failure are kept
     except BaseException:
         if not items:
             end.put_back(raws[1:])
@@ -682,5 +682,3 @@ def open_channel(
         left.close()
         right.close()
         raise
-
-

@@ -121,16 +121,14 @@ class End(Link):
 
     def take_or_queue(
         self, waiter: Waiter, most: int, *, only_bytes: bool = False
-    ) -> list[Raw] | None | str:
+    ) -> list[Raw] | str | None:
         """Items that have arrived; None: the waiter was queued for one; or `REFUSED`."""
         loop = running_loop()
         with self._mutex:
             machine = self.machine
             if machine.ready > self._reserved:
                 return self._take(most, only_bytes)
-            if machine.stopped or (
-                not self._reserved and (machine.peer_ended or self._finished)
-            ):
+            if machine.stopped or (not self._reserved and (machine.peer_ended or self._finished)):
                 return REFUSED
             if loop is not None:
                 self._serve(loop)
@@ -349,7 +347,9 @@ class End(Link):
     def is_dead(self) -> bool:
         """Whether the stream has ended without having been closed."""
         machine = self.machine
-        return self._finished and not self.closed and not (machine.peer_ended and machine.peer_stopped)
+        return (
+            self._finished and not self.closed and not (machine.peer_ended and machine.peer_stopped)
+        )
 
     def why_no_item(self) -> Exception:
         """What a receive raises that gets nothing."""

@@ -126,7 +126,7 @@ class Link(Waitable):
         self._loans = Loans(self._give_back_soon)
         self._decoder = wire.Decoder(self._loans)
         # What the socket did not take yet; in front of a piece, what is to be sent with it.
-        self._out: "deque[bytes | memoryview | list[Carried]]" = deque()
+        self._out: deque[bytes | memoryview | list[Carried]] = deque()
         self._read_size = _READ
         # The stream has ended: nothing more comes.
         self._finished = False
@@ -392,11 +392,11 @@ class Link(Waitable):
         finally:
             self._leave(waiter)
         with self._mutex:
-            if waiter.granted:
-                return True
-            woken = self._take_back(waiter)
+            # It may have been granted since.
+            granted: bool = getattr(waiter, "granted")  # noqa: B009  # mypy thinks it has not
+            woken = () if granted else self._take_back(waiter)
         self._wake(woken)
-        return False
+        return granted
 
     def _lead(self, sends: bool, left: float | None) -> None:
         """Poll once, and move what can be moved."""

@@ -114,12 +114,15 @@ def _close_later(end: End) -> None:
     elif (loop := asyncio._get_running_loop()) is not None:
         loop.call_soon(sock.close)
     else:
-        run_errand(lambda: (threading.Event().wait(_MOMENT), sock.close()))
+
+        def close_in_a_moment() -> None:
+            threading.Event().wait(_MOMENT)
+            sock.close()
+
+        run_errand(close_in_a_moment)
 
 
-def _arrive(
-    passed: Passed, state: tuple[Any, ...], max_frame: int, begun: bytes
-) -> "Channel[Any]":
+def _arrive(passed: Passed, state: tuple[Any, ...], max_frame: int, begun: bytes) -> "Channel[Any]":
     """Called where it is unpickled."""
     from aioconc.channels._channel import Channel
 

@@ -59,16 +59,18 @@ def as_bytes(data: Any, max_frame: int) -> bytes:
         TypeError: it is not bytes, nor anything else that has a buffer.
         ValueError: it is larger than a frame may be.
     """
-    if type(data) is not bytes:
+    if type(data) is bytes:
+        copy: bytes = data
+    else:
         try:
-            data = memoryview(data).tobytes()
+            copy = memoryview(data).tobytes()
         except TypeError:
             raise TypeError(
                 f"send_bytes takes bytes, a bytearray or another buffer, got {data!r}; write "
                 "send(item) for other items"
             ) from None
-    check_size(len(data), max_frame, data)
-    return data
+    check_size(len(copy), max_frame, data)
+    return copy
 
 
 def is_large(parts: Parts) -> bool:
@@ -92,7 +94,7 @@ def weight(raw: Raw) -> int:
     kind, body = raw
     if kind == LOADED:
         return OUT_OF_BAND
-    return len(body) if kind == PICKLE or kind == BYTES or not is_slow(body) else LARGE
+    return len(body) if kind in (PICKLE, BYTES) or not is_slow(body) else LARGE
 
 
 def in_thread(raw: Raw) -> Raw:
@@ -123,7 +125,7 @@ def unpack(raw: Raw) -> Any:
     try:
         if kind == PICKLE:
             return loads(body)
-        if kind == ITEM or kind == LARGE_BYTES:
+        if kind in (ITEM, LARGE_BYTES):
             return load(body)
         if kind == BYTES:
             return bytes(body)

@@ -169,17 +169,16 @@ class SyncChannel(Generic[T]):
         until = None if timeout is None else monotonic() + timeout
         source = iter(items)
         for item in source:
-            parts: Parts | None = pack(item, end.max_frame)
-            assert parts is not None
+            first = pack(item, end.max_frame)
             places = self._place(MOST_MANY, _left(until))
             pickles: list[bytes] = []
+            large: Parts | None = None
             try:
-                parts = gather(parts, pickles, source, places, end.max_frame)
+                large = gather(first, pickles, source, places, end.max_frame)
             finally:
-                keeps = parts is not None and not parts.is_plain
-                sent = end.send_many(pickles, places - keeps)
-            if keeps and parts is not None:
-                self._send_large(wire.ITEM, parts)
+                sent = end.send_many(pickles, places - (large is not None))
+            if large is not None:
+                self._send_large(wire.ITEM, large)
             else:
                 self._sent(sent)
             self._flush(until)
