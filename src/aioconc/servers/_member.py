@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import time
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -122,6 +123,13 @@ class Member:
         if self.state != "gone":
             self.cause = self.cause or cause
             self._process.kill()
+
+    def end_now(self) -> None:
+        """Kill it, and wait until it has ended."""
+        self.kill()
+        while not self._process.has_ended():
+            time.sleep(_LOOK)
+        self._close()
 
     def _at(self, seconds: float, call: Any, *args: Any) -> None:
         self._timers.append(self._loop.call_later(seconds, call, *args))

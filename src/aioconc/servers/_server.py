@@ -260,7 +260,10 @@ class TcpServer:
 
     def _on_cancel(self, error: asyncio.CancelledError) -> None:
         if self._group.scope._is_mine(error):
-            return  # from `cut`
+            # From `cut`; or a handler ends the program, and the group has cancelled the others.
+            self._drain_seconds = 0.0
+            self.cut()
+            return
         if self._outside is None:
             self._outside = error
             self.drain()

@@ -103,7 +103,7 @@ class Supervising:
             return self._status
         finally:
             for member in [*self._members]:  # only where something unforeseen was raised
-                member.kill()
+                member.end_now()
             for number, handler in previous.items():
                 self._loop.remove_signal_handler(number)
                 with contextlib.suppress(TypeError):  # None: it was not set by Python
@@ -115,6 +115,8 @@ class Supervising:
     def _start(self, slot: _Slot) -> Member | None:
         """A new member for the slot; None if it cannot be started, which counts as a failure."""
         slot.restart = None
+        if self._stopping:
+            return None
         try:
             member = Member(self._loop, self, self._plan.setup(), slot.sockets)
         except OSError as error:

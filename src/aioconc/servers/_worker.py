@@ -81,6 +81,8 @@ class _Worker:
         loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
         loop.add_reader(self._cord.fileno(), self._on_frames, loop)
+        # What came together with the first frame is no longer in the socket.
+        loop.call_soon(self._on_frames, loop)
         loop.add_signal_handler(signal.SIGTERM, self._on_signal)
         # It was blocked from the start, so that one which came in the meantime is heard now.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGHUP))
@@ -107,6 +109,8 @@ class _Worker:
     def _on_frames(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
             frames = self._cord.poll()
+        except BlockingIOError:
+            return
         except (EOFError, OSError):
             loop.remove_reader(self._cord.fileno())
             self._end()
