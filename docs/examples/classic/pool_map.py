@@ -1,0 +1,29 @@
+"""The same with `multiprocessing.Pool`: map, apply_async, and get with a time limit."""
+
+import multiprocessing
+import time
+
+
+def square(number):
+    return number * number
+
+
+def compute_for(seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+    return seconds
+
+
+if __name__ == "__main__":
+    with multiprocessing.Pool(1) as pool:
+        print(pool.map(square, range(10)))
+        print(pool.apply_async(square, (7,)).get(timeout=10))
+        try:
+            pool.apply_async(compute_for, (1.0,)).get(timeout=0.2)
+        except multiprocessing.TimeoutError:
+            print("TimeoutError, but nobody told the worker")
+        begun = time.monotonic()
+        print(pool.apply_async(square, (8,)).get(timeout=10))
+        waited = time.monotonic() - begun
+        print(f"the next call had to wait for the one that was given up: {waited > 0.5}")
