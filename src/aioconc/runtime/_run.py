@@ -16,6 +16,7 @@ from aioconc._internal._check import check_choice, check_timeout
 from aioconc._internal._where import stack_of
 from aioconc.errors import MissingExtra
 from aioconc.runtime._signals import SignalWatch, check_signals
+from aioconc.runtime._wake_up import woken_by_signals
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -79,8 +80,10 @@ def run(
     factory = _loop_factory(loop)
 
     async def entry() -> T:
-        watch.begin(asyncio.get_running_loop(), asyncio.current_task())
-        return await (main if isinstance(main, Coroutine) else _call(main, args))
+        running = asyncio.get_running_loop()
+        with woken_by_signals(running):
+            watch.begin(running, asyncio.current_task())
+            return await (main if isinstance(main, Coroutine) else _call(main, args))
 
     with SignalWatch(numbers, grace) as watch:
         runner = asyncio.Runner(debug=debug, loop_factory=factory)

@@ -10,7 +10,9 @@ ROOT = Path(aioconc.__file__).parent
 # Who may reach into a loop from another thread, and why.
 ALLOWED = {
     "_bridge/_mailbox.py",
-    "runtime/_signals.py",  # from a signal handler, in which a mailbox could meet its own lock
+    # From a signal handler, in which a mailbox could meet its own lock.
+    "runtime/_listen.py",
+    "runtime/_signals.py",
     "testing/_loop.py",  # is a loop itself
 }
 REACHING_IN = {"call_soon_threadsafe", "run_coroutine_threadsafe"}
