@@ -127,20 +127,19 @@ def test_a_send_cancelled_anywhere_sends_all_or_nothing() -> None:
             async for item in theirs:
                 received.append(item)
 
-        draining = asyncio.create_task(drain())
-        try:
-            for number in range(4):
-                await ours.send(number)
-                sent.append(number)
-        finally:
-            await ours.close_send()
+        async with ours, theirs:
+            draining = asyncio.create_task(drain())
             try:
-                await asyncio.wait([draining])
+                for number in range(4):
+                    await ours.send(number)
+                    sent.append(number)
             finally:
-                # The task goes on also if this one was cancelled just now.
-                await asyncio.wait([draining])
-                await ours.aclose()
-                await theirs.aclose()
+                await ours.close_send()
+                try:
+                    await asyncio.wait([draining])
+                finally:
+                    # The task goes on also if this one was cancelled just now.
+                    await asyncio.wait([draining])
 
     def check() -> None:
         sent, received = made[-1]
