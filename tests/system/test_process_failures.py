@@ -73,6 +73,22 @@ def make_deep() -> Deep:
     return Deep()
 
 
+class LargeNoReturn(work.NoReturn):
+    """So large that it is not unpickled in the loop's thread."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        _explode, args = super().__reduce__()
+        return _explode_with, (*args, bytes(3_000_000))
+
+
+def _explode_with(where: int, _: bytes) -> Any:
+    return work._explode(where)
+
+
+def make_large_no_return(where: int) -> LargeNoReturn:
+    return LargeNoReturn(where)
+
+
 def huge() -> bytes:
     return bytes(50_000_000)
 
@@ -109,6 +125,9 @@ ROWS = {
     "result not pickled": Row(make_unpicklable, (), SerializationError, "cannot be pickled"),
     "result not unpickled": Row(
         work.make_no_return, (os.getpid(),), SerializationError, "cannot be unpickled"
+    ),
+    "large result not unpickled": Row(
+        make_large_no_return, (os.getpid(),), SerializationError, "cannot be unpickled"
     ),
     "result recurses": Row(make_deep, (), SerializationError, "Recursion"),
     "exception not unpickled": Row(work.raise_this, ("Unruly",), RemoteError, "a and b"),

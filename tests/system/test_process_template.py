@@ -46,7 +46,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Module:
 
 def template_of(pool: ProcessExecutor) -> int:
     """The process id of its template."""
-    launcher: Any = pool._processes._launcher
+    launcher: Any = pool._processes.starts.launcher
     assert launcher._template is not None
     return int(launcher._template.process.pid)
 
@@ -189,7 +189,7 @@ async def test_calls_go_on_without_their_template(tmp_path: Path) -> None:
         waiting = asyncio.ensure_future(pool.run(os.getppid))
         first = template_of(pool)
         kill(first)
-        await until(lambda: pool._processes._launcher._template is None)  # type: ignore[attr-defined]
+        await until(lambda: pool._processes.starts.launcher._template is None)  # type: ignore[attr-defined]
         Path(gate + ".go").touch()
         assert await running == gate
         await waiting
@@ -208,7 +208,7 @@ async def test_how_a_worker_without_a_template_ended_is_unknown_but_that_it_did_
         call = asyncio.ensure_future(pool.run(time.sleep, 60))
         await until(lambda: not idle(pool))
         kill(template_of(pool))
-        await until(lambda: pool._processes._launcher._template is None)  # type: ignore[attr-defined]
+        await until(lambda: pool._processes.starts.launcher._template is None)  # type: ignore[attr-defined]
         kill(pid)
         with pytest.raises(WorkerCrashed) as caught:
             await asyncio.wait_for(call, 5)
@@ -239,7 +239,7 @@ async def test_a_template_killed_at_any_moment_loses_no_call(seed: int) -> None:
     pool = ProcessExecutor(4, start="forkserver", max_tasks_per_worker=1)
     async with pool:
         calls = [asyncio.ensure_future(pool.run(abs, -each)) for each in range(40)]
-        launcher: Any = pool._processes._launcher
+        launcher: Any = pool._processes.starts.launcher
         for most in (0, 10, 20, 30):
             await until(lambda: launcher._template is not None or calls[-1].done())
             await asyncio.sleep(0.01 * seed)
@@ -306,7 +306,7 @@ from aioconc.executors import ProcessExecutor
 async def main():
     pool = ProcessExecutor(1, start="forkserver", preload=("preloaded",))
     call = asyncio.ensure_future(pool.run(time.sleep, 60))
-    launcher = pool._processes._launcher
+    launcher = pool._processes.starts.launcher
     while launcher._template is None or not os.path.exists("imported"):
         await asyncio.sleep(0.001)
     while WAIT:
@@ -352,7 +352,7 @@ def count(pid):
 async def main():
     async with ProcessExecutor(1, start="forkserver", max_tasks_per_worker=1) as pool:
         await pool.run(len, "")
-        template = pool._processes._launcher._template.process.pid
+        template = pool._processes.starts.launcher._template.process.pid
         while pool.statistics().workers:
             await asyncio.sleep(0.001)
         before = count(template)

@@ -83,6 +83,8 @@ class ProcessJob:
     has_progressed: bool = False
     # A large outcome that is still pickled.
     unread: "bytes | memoryview | None" = None
+    # The pool, which has counted that outcome already.
+    counted_by: "ProcessPool"
 
     def pack(self, functions: Functions, flags: int = 0, variables: Any = ()) -> None:
         """Pickle function and arguments.
@@ -162,6 +164,8 @@ class ProcessJob:
         self.good = good
         if type(payload) is not bytes and takes_long(payload):
             self.unread = payload
+            assert self.worker is not None
+            self.counted_by = self.worker.pool
         else:
             self._unpack(payload)
 
@@ -175,7 +179,10 @@ class ProcessJob:
     def _unpack_elsewhere(self) -> None:
         payload, self.unread = self.unread, None
         assert payload is not None
+        counted_as_good = self.good
         self._unpack(payload)
+        if counted_as_good and not self.good:
+            self.counted_by.count_as_failed()
         self.mailbox.post(self.loop, self.hand_over)
 
     def _unpack(self, payload: "memoryview | bytes") -> None:

@@ -7,7 +7,6 @@ call is and how it travels is left to the jobs and the workers.
 
 import asyncio
 import atexit
-import logging
 import os
 import signal
 import time
@@ -26,22 +25,11 @@ from aioconc.executors._pool import Pool
 from aioconc.executors.process._child import how_ended
 from aioconc.executors.process._functions import Functions
 from aioconc.executors.process._jobs import ProcessCall
-from aioconc.executors.process._launch import (
-    Launched,
-    Launcher,
-    NoTemplate,
-    Recipe,
-    shared_memory_descriptors,
-)
+from aioconc.executors.process._launch import Launched, Recipe, shared_memory_descriptors
 from aioconc.executors.process._memory import OutOfMemory
 from aioconc.executors.process._patrol import start_patrol
+from aioconc.executors.process._starts import Starts
 from aioconc.executors.process._worker import WorkerProcess
-
-_log = logging.getLogger("aioconc.executors")
-
-# Workers that may die before they are ready, one after the other, before those who wait for one
-# are told that none can be started.
-MOST_FAILED_STARTS = 3
 
 # Seconds that a worker may take to end by itself once it is let go.
 _LAST_STEPS = 2.0
@@ -94,11 +82,6 @@ class ProcessPool(Pool):
     ) -> None:
         super().__init__(kind, name or f"aioconc-processes-{id(self):x}", max_workers)
         self.recipe = recipe
-        self._launcher = Launcher()
-        if recipe.forked:
-            from aioconc.executors.process._template import ForkServer
-
-            self._launcher = ForkServer(self.name)
         self.made_at = time.monotonic()
         self.functions = Functions()
         self.arenas = Arenas()
@@ -110,7 +93,7 @@ class ProcessPool(Pool):
         self.idle: list[WorkerProcess] = []
         self.need: OrderedDict[Any, None] = OrderedDict()
         self.starting = 0
-        self._failed_starts = 0
+        self.starts = Starts(self)
         # Whether the service looks after this pool from time to time; see `_patrol`.
         self.is_patrolled = False
         # Closed with cancel=True: what has not begun does not begin.
@@ -124,7 +107,7 @@ class ProcessPool(Pool):
         """Process ids and descriptors that idle workers hold by design; for leak checks."""
         with self.lock:
             workers = list(self.workers)
-        pids, fds = self._launcher.standing()
+        pids, fds = self.starts.launcher.standing()
         fds |= {fd for worker in workers for fd in worker.descriptors() if fd >= 0}
         return pids | {worker.pid for worker in workers}, fds | shared_memory_descriptors()
 
@@ -145,7 +128,7 @@ class ProcessPool(Pool):
             if worker is None:
                 self.need[job] = None
         if worker is None:
-            self._provide()
+            self.provide()
         else:
             self._give(worker, job)
 
@@ -200,7 +183,7 @@ class ProcessPool(Pool):
             f"{self.kind} {self.name!r} was closed with cancel=True before {job.label} started"
         )
 
-    def _provide(self) -> None:
+    def provide(self) -> None:
         """Have a worker started, if somebody needs one that is not on its way."""
         with self.lock:
             coming = self.starting + sum(
@@ -209,7 +192,7 @@ class ProcessPool(Pool):
             if len(self.need) <= coming or self._alive() >= self.max_workers + self.spares:
                 return  # one comes, or is being freed, or is dying; all look at `need`
             self.starting += 1
-        service().call(self._start)
+        service().call(self.starts.start)
 
     def _offer(self, worker: WorkerProcess) -> None:
         """A worker that is in our hands: to who waits longest, or to the idle ones."""
@@ -243,7 +226,7 @@ class ProcessPool(Pool):
             self._bury(worker)
         else:  # the service has it in hand when it dies, also if it was killed already
             self._let_go(worker)
-        self._provide()
+        self.provide()
 
     def _drop(self, job: Any) -> None:
         """The job's loop is closed: nobody waits for it."""
@@ -270,7 +253,7 @@ class ProcessPool(Pool):
 
     def call_ended(self, worker: WorkerProcess, job: Any) -> None:
         """In the worker's loop: the outcome of its job is in the job."""
-        self._failed_starts = 0
+        self.starts.call_ended()
         follower = self.finish(job, job.good)
         if self.max_tasks is not None and worker.calls >= self.max_tasks:
             worker.retiring = True
@@ -280,6 +263,12 @@ class ProcessPool(Pool):
         job.deliver()
         if self.closing:
             self.check_over()
+
+    def count_as_failed(self) -> None:
+        """A call that was counted as completed has a value that cannot be unpickled."""
+        with self.lock:
+            self.completed -= 1
+            self.failed += 1
 
     def _free(self, worker: WorkerProcess, follower: Any) -> None:
         """In the worker's loop: it has no call now; `follower` has a slot and no worker."""
@@ -312,29 +301,8 @@ class ProcessPool(Pool):
 
     # -- starting: all of it in the service -----------------------------------------------------
 
-    def _start(self) -> None:
-        """Start a worker."""
-        with self.lock:
-            if self.closing and not self.need:
-                self.starting -= 1
-                wanted = False
-            else:
-                wanted = True
-        if wanted:
-            self._launcher.launch(self.recipe, self._started)
-        else:
-            self.check_over()
-
-    def _started(self, launched: Launched | BaseException) -> None:
-        """A worker was started, or cannot be."""
-        if isinstance(launched, BaseException):
-            with self.lock:
-                self.starting -= 1
-            why = str(launched)
-            if not isinstance(launched, NoTemplate):
-                why = f"{type(launched).__name__}: {why}"
-            self._start_failed(why, None, None, launched)
-            return
+    def take_new(self, launched: Launched) -> None:
+        """A worker that was asked for was started."""
         worker = WorkerProcess(self, launched)
         with self.lock:
             self.starting -= 1
@@ -351,40 +319,6 @@ class ProcessPool(Pool):
     def worker_ready(self, worker: WorkerProcess) -> None:
         """It has loaded what it needs."""
         self._offer(worker)
-
-    def _start_failed(
-        self,
-        why: str,
-        exitcode: int | None,
-        pid: int | None,
-        cause: BaseException | None = None,
-    ) -> None:
-        """A worker died before it was ready: another try, or the news to those who wait."""
-        self._failed_starts += 1
-        final = isinstance(cause, NoTemplate)
-        if self._failed_starts < MOST_FAILED_STARTS and not final:
-            self._provide()
-            self.check_over()
-            return
-        self._failed_starts = 0
-        with self.lock:
-            waiting, self.need = list(self.need), OrderedDict()
-        for job in waiting:
-            if not job.claim():
-                follower = self.finish(job, None)
-            else:
-                follower = self.finish(job, False)
-                tries = "" if final else f"; the last of {MOST_FAILED_STARTS} tries said"
-                error = WorkerCrashed(
-                    f"no worker could be started for {job.label}{tries}: {why}",
-                    pid=pid,
-                    exitcode=exitcode,
-                )
-                error.__cause__ = cause
-                job.refuse(error)
-            if follower is not None:
-                self.launch(follower)
-        self.check_over()
 
     # -- ending ---------------------------------------------------------------------------------
 
@@ -410,7 +344,7 @@ class ProcessPool(Pool):
             if self.closing or self._alive() >= wanted:
                 return
             self.starting += 1
-        service().call(self._start)
+        service().call(self.starts.start)
 
     def _alive(self) -> int:
         """With the lock: workers that are not about to end, those being started included."""
@@ -529,11 +463,11 @@ class ProcessPool(Pool):
         if not worker.ready and not worker.killed:
             told = worker.start_error_text() if worker.start_error is not None else ""
             why = told or last_words.strip() or how_ended(exitcode)
-            self._start_failed(why, exitcode, worker.pid)
+            self.starts.failed(why, exitcode, worker.pid)
         elif job is not None:
             job.worker = None
             self._lost(worker, job, begun, last_words)
-        self._provide()
+        self.provide()
         self.check_over()
 
     def _lost(self, worker: WorkerProcess, job: Any, begun: bool, last_words: str) -> None:
@@ -556,6 +490,8 @@ class ProcessPool(Pool):
                 and exitcode == -signal.SIGKILL
                 and self._memory.ran_out(),
             )
+            if not worker.killed:
+                self.starts.crashed(job)
         follower = self.finish(job, good)
         if follower is not None:
             self.launch(follower)
@@ -611,9 +547,9 @@ class ProcessPool(Pool):
         with self.lock:
             left, starting = len(self.workers) + self.starting, self.starting
         if starting:
-            service().call(self._launcher.hurry)
+            service().call(self.starts.hurry)
         elif not left and not self.over:
-            self._launcher.close(self._end)
+            self.starts.launcher.close(self._end)
 
     def _end(self) -> None:
         """Its workers are gone, and with them what has started them."""
@@ -626,7 +562,7 @@ class ProcessPool(Pool):
             workers = list(self.workers)
         for worker in workers:
             worker.kill()
-        self._launcher.kill()
+        self.starts.launcher.kill()
 
 
 def close_unowned(pool: ProcessPool) -> None:
