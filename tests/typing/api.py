@@ -4,8 +4,9 @@ Every `assert_type` is exact: an `Any` that slips into a signature makes it fail
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
 from concurrent.futures import Executor as StandardExecutor, Future
+from socket import socket
 from typing import Any, Literal, assert_type
 
 import aioconc
@@ -38,6 +39,7 @@ from aioconc.executors.greenlets import GeventExecutor, await_, greenlet_run
 from aioconc.flow import MapRun
 from aioconc.generators import Step, delegate, drive, feed, into, primed, safe_stream
 from aioconc.runtime import Portal, iterate_blocking, open_portal
+from aioconc.servers import Connection, ServerStatistics, TcpServer, ready, serve_prefork, serve_tcp
 from aioconc.sync import LockStatistics, PriorityQueue, QueueStatistics, Timer, every
 from aioconc.testing import (
     BlockReport,
@@ -278,6 +280,35 @@ async def check_greenlets() -> None:
     async with GeventExecutor(10).options(timeout=1) as pool:
         assert_type(pool, GeventExecutor)
         assert_type(await pool.run(parse, "<p>"), list[int])
+
+
+async def answer(connection: Connection) -> None:
+    assert_type(await connection.receive(), bytes)
+    assert_type([data async for data in connection], list[bytes])
+    with connection.until_drain() as wait:
+        assert_type(wait, CancelScope)
+
+
+def answer_blocking(sock: socket) -> int:
+    raise NotImplementedError
+
+
+async def check_servers(server: TcpServer, sockets: Sequence[socket]) -> None:
+    assert_type(await serve_tcp(answer, 0, limit=10), None)
+    await serve_tcp(answer_blocking, sockets=sockets, per_connection="thread")
+    await serve_tcp(answer_blocking, 0, per_connection="process", on_error=print)
+    assert_type(server.port, int)
+    assert_type(server.drain(), None)
+    assert_type(server.statistics(), ServerStatistics)
+    assert_type(ready(), None)
+
+
+async def app(sockets: Sequence[socket]) -> None:
+    raise NotImplementedError
+
+
+def check_prefork() -> None:
+    assert_type(serve_prefork(app, 8000, workers=2), int)
 
 
 def check_errors(error: aioconc.WorkerCrashed, other: aioconc.SerializationError) -> None:

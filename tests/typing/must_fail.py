@@ -4,6 +4,7 @@ Each line that ends in `# error` is refused by mypy and by pyright, and no other
 """
 
 from collections.abc import AsyncIterator, Generator
+from socket import socket
 
 from aioconc import (
     Condition,
@@ -24,6 +25,7 @@ from aioconc.executors import iterate_in_thread
 from aioconc.executors.greenlets import GeventExecutor, await_, greenlet_run
 from aioconc.generators import delegate, drive, feed, into, primed, safe_stream
 from aioconc.runtime import Portal, iterate_blocking
+from aioconc.servers import Connection, serve_prefork, serve_tcp
 from aioconc.sync import Timer, every
 from aioconc.testing import cancel_everywhere, no_blocking, no_leaks
 
@@ -160,3 +162,20 @@ async def bridges(portal: Portal, texts: AsyncIterator[str]) -> None:
     iterate_blocking(texts, None)  # error
     iterate_in_thread(texts)  # error
     iterate_in_thread([1], on_cancel="kill")  # error
+
+
+async def answer(connection: Connection) -> None:
+    raise NotImplementedError
+
+
+def answer_blocking(sock: socket) -> None:
+    raise NotImplementedError
+
+
+async def servers() -> None:
+    await serve_tcp(answer_blocking, 0)  # error
+    await serve_tcp(answer, 0, per_connection="thread")  # error
+    await serve_tcp(answer_blocking, 0, per_connection="fiber")  # error
+    await serve_tcp(answer, "8000")  # error
+    serve_prefork(answer, 0)  # error
+    serve_prefork(servers(), 0)  # error
