@@ -152,6 +152,8 @@ async def check_executors(standard: StandardExecutor) -> None:
                 assert_type(page, Page)
     async with use(FuturesExecutor(standard)) as other:
         assert_type(other, FuturesExecutor)
+    async with ProcessExecutor(2, start="forkserver", preload=["numpy"]) as forked:
+        assert_type(await forked.run(parse, "<p>"), list[int])
     async with ProcessExecutor(2, context=[]) as processes:
         assert_type(await processes.run(parse, "<p>", strict=True), list[int])
         assert_type(await processes.run(fetch, "a"), Page)

@@ -74,6 +74,7 @@ async def offloads() -> None:
         await processes.run(fetch, 1)  # error
         number: int = await processes.run(fetch, "a")  # error
         processes.stream(parse("a"))  # error
+    ProcessExecutor(start="fork")  # error
 
 
 async def groups() -> None:
