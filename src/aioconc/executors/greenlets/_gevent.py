@@ -2,7 +2,7 @@
 
 Other threads post letters, which the hub reads between two greenlets; only in the hub's thread are
 greenlets started, ended and woken. What the greenlets run, and when the hub is to end, is left to
-`_gevent_executor`.
+`_gevent_pool`.
 """
 
 import threading
@@ -93,6 +93,9 @@ class Hub:
             self._watcher = watcher
             watcher.send()
         self._end.wait()
+        self._close(hub, watcher)  # pragma: no cover - the tracer has lost its way by then
+
+    def _close(self, hub: Any, watcher: Any) -> None:
         with self._guard:
             self._watcher = None
         watcher.stop()

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import random
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from aioconc import offload_io, use, worker
+from aioconc._bridge import _credits
 from aioconc._internal import _hooks
 from aioconc.errors import ExecutorClosed, MissingExtra, WorkerExit
 from aioconc.executors import Fate
@@ -319,3 +321,159 @@ def test_max_workers_is_checked(value: Any, kind: type[Exception]) -> None:
     """An int >= 1 and nothing else."""
     with pytest.raises(kind, match="max_workers must be an int >= 1"):
         GeventExecutor(value)
+
+
+# -- many at once -----------------------------------------------------------------------------------
+
+
+class Ledger:
+    """What the functions of a storm have begun and ended; all in the hub's one thread."""
+
+    def __init__(self) -> None:
+        self.begun = self.ended = 0
+
+    def nap(self, seconds: float) -> str:
+        self.begun += 1
+        try:
+            gevent.sleep(seconds)
+            return "slept"
+        finally:
+            self.ended += 1
+            gevent.sleep(0)
+
+    def resist(self, seconds: float) -> str:
+        self.begun += 1
+        try:
+            gevent.sleep(seconds)
+        except gevent.GreenletExit:
+            gevent.sleep(seconds)
+        self.ended += 1
+        return "slept"
+
+    def ask(self, seconds: float) -> str:
+        self.begun += 1
+        try:
+            return str(worker.call_in_loop(asyncio.sleep, seconds, "slept"))
+        finally:
+            self.ended += 1
+
+    def count(self, seconds: float) -> Iterator[str]:
+        self.begun += 1
+        try:
+            for _ in range(5):
+                gevent.sleep(seconds / 5)
+                yield "slept"
+        finally:
+            self.ended += 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(6))
+async def test_a_storm_of_cancels_leaves_nothing(seed: int) -> None:
+    """Calls, streams and futures, cancelled, timed out and abandoned at any moment; then closed."""
+    dice = random.Random(seed)
+    ledger = Ledger()
+    pool = GeventExecutor(8)
+
+    async def read(view: GeventExecutor) -> str:
+        async with view.stream(ledger.count, 0.002, buffer=1) as items:
+            async for item in items:
+                if dice.random() < 0.2:
+                    return item
+        return "slept"
+
+    def start() -> "asyncio.Future[str]":
+        view = pool.options(on_cancel=dice.choice(("kill", "kill", "soft", "wait", "abandon")))
+        kind = dice.randrange(6)
+        seconds = dice.choice((0.0, 0.001, 0.004))
+        if kind == 0:
+            return asyncio.wrap_future(pool.futures.submit(ledger.nap, seconds))
+        if kind == 1:
+            return asyncio.ensure_future(read(view))
+        fn = dice.choice((ledger.nap, ledger.resist, ledger.ask))
+        if kind == 2:
+            view = view.options(timeout=0.002)
+        return asyncio.ensure_future(view.run(fn, seconds))
+
+    calls = []
+    for _ in range(150):
+        calls.append(start())
+        await asyncio.sleep(dice.choice((0, 0, 0.0005)))
+        if dice.random() < 0.4:
+            dice.choice(calls).cancel()
+    if cancel := bool(seed % 2):
+        await pool.aclose(cancel=True)
+    found = await asyncio.gather(*calls, return_exceptions=True)
+    good = (asyncio.CancelledError, TimeoutError, ExecutorClosed)
+    assert all(each == "slept" or isinstance(each, good) for each in found), found
+    assert cancel or not any(isinstance(each, ExecutorClosed) for each in found)
+    await until(lambda: not pool.statistics().abandoned)
+    now = pool.statistics()
+    assert (now.busy, now.queued, now.workers) == (0, 0, 0)
+    await pool.aclose()
+    await until(lambda: not threads())
+    assert ledger.begun == ledger.ended
+    assert cancel or ledger.ended > 50
+
+
+async def test_a_second_cancel_hurries_a_stream_that_ends(fates: list[str]) -> None:
+    """The reader left early and waits for the clean-up: a cancel now strikes the generator."""
+    log: list[str] = []
+
+    def slow_to_end() -> Iterator[int]:
+        try:
+            yield 1
+        finally:
+            log.append("ending")
+            gevent.sleep(60)
+
+    async def read(pool: GeventExecutor) -> None:
+        async with pool.stream(slow_to_end) as items:
+            await anext(items)
+
+    async with GeventExecutor() as pool:
+        task = asyncio.ensure_future(read(pool))
+        await until(lambda: log)
+        assert await cancelled(task)
+    assert fates == [Fate.KILLED]
+
+
+def test_a_stream_that_waits_for_room_ends_with_its_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its loop is closed and nobody reads: the greenlet notices, and the pool can be closed."""
+    monkeypatch.setattr(_credits, "_LOOK", 0.005)
+    made: list[int] = []
+
+    def count() -> Iterator[int]:
+        for number in range(100):
+            made.append(number)
+            yield number
+
+    pool = GeventExecutor()
+    loop = asyncio.new_event_loop()
+    stream = pool.stream(count, buffer=1)
+    loop.run_until_complete(stream.__aenter__())
+    loop.run_until_complete(until(lambda: made))
+    loop.run_until_complete(asyncio.sleep(0.02))
+    loop.close()
+    pool.close()
+    assert made == [0]
+
+
+async def test_futures_are_finished_when_the_executor_is_closed() -> None:
+    """As in the standard library, a running one is not cancelled, whatever else is."""
+    log: list[str] = []
+
+    def wait() -> str:
+        log.append("begun")
+        gevent.sleep(0.02)
+        return "ended"
+
+    pool = GeventExecutor()
+    future = pool.futures.submit(wait)
+    await until(lambda: log)
+    await pool.aclose(cancel=True)
+    assert future.result(timeout=0) == "ended"
+    never_used = GeventExecutor()
+    await never_used.aclose(timeout=0)
