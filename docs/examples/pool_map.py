@@ -2,11 +2,12 @@
 
 import asyncio
 import os
+import signal
 import time
 
 import psutil
 
-from aioconc import ProcessExecutor, worker
+from aioconc import ProcessExecutor, WorkerCrashed, worker
 
 
 def square(number: int) -> int:
@@ -21,6 +22,12 @@ def compute_for(seconds: float) -> float:
     return seconds
 
 
+def crash(number: int) -> int:
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)  # as the kernel does when memory is short
+    return number
+
+
 async def main() -> None:
     async with ProcessExecutor(2) as pool:
         print(await pool.map(square, range(10)))
@@ -32,6 +39,9 @@ async def main() -> None:
         except TimeoutError as error:
             print("TimeoutError:", error)
         print("the process computes on:", psutil.pid_exists(pids[0]))
+
+        found = await pool.map(crash, range(6), on_error="return")
+        print("crashed:", sum(isinstance(each, WorkerCrashed) for each in found), "of", len(found))
         print("the pool works on:", await pool.run(square, 8))
 
 

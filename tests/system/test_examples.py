@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -38,9 +38,10 @@ RUNS: dict[str, tuple[list[str], list[str]]] = {
     "classic/worker_logging.py": ([], [r"\A(?=.*\[8, 8\])", "WARNING shop.parser no price"]),
     "pool_map.py": (
         [],
-        [r"81\]\n49\nTimeoutError: compute_for", "computes on: False", "works on: 64"],
+        [r"81\]\n49\nTimeoutError: compute_for", "on: False", "crashed: 1 of 6", "works on: 64"],
     ),
     "classic/pool_map.py": ([], [r"81\]\n49\nTimeoutError, but nobody", "given up: True"]),
+    "classic/pool_map.py crash": (["crash"], ["given up: True", "the map waits for ever: True"]),
     "condition.py": ([], ["took 0", "took 3"]),
     "condition.py fail": (["fail"], ["cancelled, since the supplier is closed"]),
     "classic/condition.py": ([], ["took 3", "waits for ever: False"]),
@@ -48,11 +49,12 @@ RUNS: dict[str, tuple[list[str], list[str]]] = {
     "semaphore.py": ([], ["threads: 3", "limit=3.: 3"]),
     "classic/semaphore.py": ([], ["at a time: 3"]),
     "event.py": ([], ["thread: open", "it is open"]),
-    "classic/event.py": ([], ["not yet", "it is open", "it is open"]),
+    "classic/event.py": ([], ["it is open", "it is open"]),
+    "classic/event.py die": (["die"], [r"set\(\) waits for ever: True"]),
     "timer.py": ([], ["hello, a little later\n<Timer of print, cancelled>\ntick"]),
     "classic/timer.py": ([], ["goodbye\nprinted after the program has said goodbye"]),
     "daemon.py": ([], ["work: done\n", "heartbeat: put everything back\nnothing is left"]),
-    "classic/daemon.py": ([], ["work: done\n", "goodbye"]),
+    "classic/daemon.py": ([], [r"\A(?!.*put everything back)", "work: done\n", "goodbye"]),
     "sampler.py": (["0.05", "2"], [r"(cpu .*% \| mem .*% \| net .* kB/s \| disk .*\n){2}"]),
     "classic/sampler.py": (["0.05"], ["net .* kB/s", "took more than twice that: True"]),
     "forest.py": (["400"], [r"score 0\.\d\d after", r"\d+ turns of the loop meanwhile"]),
@@ -246,3 +248,22 @@ def test_an_echo_server_answers(way: str) -> None:
         if not classic:
             assert server.returncode == 128 + signal.SIGTERM
     assert not Path(f"/proc/{server.pid}").exists() or os.name != "posix"
+
+
+@pytest.mark.slow
+def test_the_classic_process_server_serves_forty() -> None:
+    """The next client is connected, and waits until one of them goes."""
+    with ExitStack() as stack:
+        line, _ = stack.enter_context(serving("classic/echo.py", "process", "0"))
+        address = ("127.0.0.1", int(line.split()[-1]))
+        clients = []
+        for _ in range(40):
+            client = stack.enter_context(socket.create_connection(address, timeout=30))
+            assert say(client, b"x") == b"x"
+            clients.append(client)
+        late = stack.enter_context(socket.create_connection(address, timeout=0.5))
+        with pytest.raises(TimeoutError):
+            say(late, b"x")
+        clients[0].close()
+        late.settimeout(30)
+        assert late.recv(1) == b"x"

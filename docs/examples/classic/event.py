@@ -1,6 +1,10 @@
 """The same with two processes and `multiprocessing.Event`."""
 
 import multiprocessing
+import os
+import signal
+import sys
+import threading
 import time
 
 
@@ -24,6 +28,13 @@ if __name__ == "__main__":
     for each in workers:
         each.start()
     time.sleep(0.5)
-    opened.set()
+    if "die" in sys.argv:
+        os.kill(workers[0].pid, signal.SIGKILL)  # while it waits
+        workers[0].join()
+    setter = threading.Thread(target=opened.set, daemon=True)
+    setter.start()
+    setter.join(timeout=1)
+    print("set() waits for ever:", setter.is_alive(), flush=True)
     for each in workers:
-        each.join()
+        each.join(timeout=1 if "die" in sys.argv else 60)
+        each.kill()

@@ -1,6 +1,9 @@
 """The same with `multiprocessing.Pool`: map, apply_async, and get with a time limit."""
 
 import multiprocessing
+import os
+import signal
+import sys
 import time
 
 
@@ -15,6 +18,12 @@ def compute_for(seconds):
     return seconds
 
 
+def crash(number):
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)  # as the kernel does when memory is short
+    return number
+
+
 if __name__ == "__main__":
     with multiprocessing.Pool(1) as pool:
         print(pool.map(square, range(10)))
@@ -27,3 +36,7 @@ if __name__ == "__main__":
         print(pool.apply_async(square, (8,)).get(timeout=10))
         waited = time.monotonic() - begun
         print(f"the next call had to wait for the one that was given up: {waited > 0.5}")
+        if "crash" in sys.argv:  # pool.map(...) would not return
+            mapped = pool.map_async(crash, range(6))
+            mapped.wait(1)
+            print("the map waits for ever:", not mapped.ready())
