@@ -15,6 +15,9 @@ from aioconc.servers._listen import count_queued
 from aioconc.tasks import effective_deadline
 from tests.unit.servers.serving import ask, client, echo, end_of, serving, until
 
+# Eager tasks begin inside of what accepts.
+pytestmark = pytest.mark.loops("all")
+
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into TCP_INFO")
 
 

@@ -8,6 +8,9 @@ from aioconc import move_on_after
 from aioconc.servers import Connection
 from tests.unit.servers.serving import ask, client, echo, end_of, serving, until
 
+# Eager tasks begin inside of what accepts.
+pytestmark = pytest.mark.loops("all")
+
 
 async def test_a_client_that_sends_nothing_is_gone_after_the_idle_timeout() -> None:
     """Its handler gets a TimeoutError, which is no failure; others are not disturbed."""

@@ -12,6 +12,9 @@ import trustme
 from aioconc.servers import Connection
 from tests.unit.servers.serving import ask, client, echo, echo_blocking, end_of, serving, until
 
+# Eager tasks begin inside of what accepts.
+pytestmark = pytest.mark.loops("all")
+
 HANDLERS: dict[str, Any] = {"task": echo, "thread": echo_blocking}
 
 
