@@ -5,6 +5,7 @@ the one of the same name under `sync`.
 """
 
 import asyncio
+import inspect
 import queue
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -52,7 +53,7 @@ class TaskActor:
                 return
             try:
                 result = method(*args)
-                if asyncio.iscoroutine(result):
+                if inspect.isawaitable(result):
                     result = await result
                 outcome.set_result(result)
             except asyncio.CancelledError:
@@ -127,6 +128,11 @@ async def cast(scope: str) -> AsyncIterator[Cast]:
     finally:
         for actor in actors:
             await actor.stop()
+
+
+def check_repr(primitive: Any, text: str) -> None:
+    """What a primitive shows; one that is shared by processes cannot know it at once."""
+    assert repr(primitive) == text or hasattr(primitive, "is_shared")
 
 
 def waiting(primitive: Any) -> int:
