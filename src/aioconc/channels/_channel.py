@@ -516,7 +516,7 @@ class Channel(ObjectStream[T]):
 
     def __repr__(self) -> str:
         end = self._end
-        if end.moved:
+        if end.moved is not None:
             return "<Channel, moved to another process>"
         if end.closed:
             return "<Channel, closed>"
@@ -533,7 +533,7 @@ class Channel(ObjectStream[T]):
 
     def __del__(self) -> None:
         end = getattr(self, "_end", None)
-        if end is None or end.moved or end._closed or end._home.left:
+        if end is None or end._closed or end._home.left:
             return
         warnings.warn(
             f"{self!r} was dropped without being closed; write `async with channel:`",

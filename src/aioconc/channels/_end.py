@@ -60,8 +60,8 @@ class End(Link):
         self._senders = WaitQueue()
         self._reserved = 0
         self._places = 0
-        # It belongs to another process now.
-        self.moved = False
+        # What went along to another process, to which this end belongs now.
+        self.moved: tuple[Any, ...] | None = None
         # Of the process that died, once it is known.
         self.exitcode: int | None = None
         # Items since a loop last turned because of this end.
@@ -143,11 +143,15 @@ class End(Link):
             if waiter.value is REFUSED or self.machine.stopped:
                 return REFUSED
             self._reserved -= 1
+            taken: list[Raw] | None = None
             if not only_bytes or self.machine.next_kind() in _BYTES:
-                return self._take(most, only_bytes)
+                taken = self._take(most, only_bytes)
+            # If it was left, it is for the next one; if it was the last one, the others hear so.
             woken = self._settle()
         self._wake(woken)
-        raise _not_bytes()
+        if taken is None:
+            raise _not_bytes()
+        return taken
 
     def _take(self, most: int, only_bytes: bool) -> list[Raw]:
         """With the mutex: take items, and tell the peer if it is time to."""
@@ -376,7 +380,7 @@ class End(Link):
         return self._death()
 
     def _is_closed(self) -> ChannelClosed:
-        if self.moved:
+        if self.moved is not None:
             return ChannelClosed(
                 "this end of the channel has moved to another process; use it there"
             )

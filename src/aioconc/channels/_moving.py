@@ -41,48 +41,45 @@ def leave(channel: "Channel[Any]", end: End) -> tuple[Any, ...]:
 
     Raises:
         TypeError: what is pickled here does not go to another process with its descriptors.
-        ValueError: the end is closed, or has moved, or something of it is not ready to go.
+        ValueError: the end is closed, has moved, or is in use.
     """
     if end._home.left:
         refuse(channel)
     with end._mutex:
-        if end._closed and not (end.moved and end._sock.fileno() >= 0):
-            raise ValueError(f"{channel!r} cannot be passed to another process any more")
-        _check_idle(channel, end)
+        if end.moved is None:
+            _check_idle(channel, end)
+        elif end._sock.fileno() < 0:
+            raise ValueError(f"{channel!r} cannot be passed to another process once more")
         # First, since it refuses where nothing can be passed on.
         passed = pass_on(end._sock.fileno(), owner=channel)
-        if not end.moved:
-            state = end.machine.save()
+        if end.moved is None:
             # Whoever is at the other end must not take this process for the one that has it.
             end._queue(end.machine.hello(0))
             end._flush()
-            if end._out:
-                end._out.clear()
-                raise ValueError(
-                    f"{channel!r} cannot be passed to another process while its items are not "
-                    "sent: the other end has to receive some first"
-                )
-            end.moved = True
-            end._closed = True
+            _check_sent(channel, end)
+            end.moved = (
+                end.machine.save(),
+                end.max_frame,
+                bytes(end._decoder._data),
+            )
+            end.machine.forget()
+            end._closed = end._finished = True
             end._cut_off()
             end._let_go()
-            _close_later(end)
-        else:
-            state = end.machine.save()
-        return _arrive, (passed, state, end.max_frame, bytes(end._decoder._data))
+            if end._waker is not None:
+                end._waker.close()
+            _close_later(end._sock)
+        return _arrive, (passed, *end.moved)
 
 
 def _check_idle(channel: "Channel[Any]", end: End) -> None:
     machine = end.machine
+    if end.closed:
+        raise ValueError(f"{channel!r} cannot be passed to another process, since it is closed")
     if end._receivers or end._senders or end._places or end._reserved or end._leader is not None:
         raise ValueError(f"{channel!r} cannot be passed to another process while somebody uses it")
-    if end._out:
-        end._flush()
-    if end._out:
-        raise ValueError(
-            f"{channel!r} cannot be passed to another process while its items are not sent: the "
-            "other end has to receive some first"
-        )
+    end._flush()
+    _check_sent(channel, end)
     for each in machine._items:
         if type(each) is tuple and (each[0] == LOADED or received(each[1]) is not None):
             raise ValueError(
@@ -91,12 +88,16 @@ def _check_idle(channel: "Channel[Any]", end: End) -> None:
             )
 
 
-def _close_later(end: End) -> None:
+def _check_sent(channel: "Channel[Any]", end: End) -> None:
+    if end._out:
+        raise ValueError(
+            f"{channel!r} cannot be passed to another process while its items are not sent: the "
+            "other end has to receive some first"
+        )
+
+
+def _close_later(sock: socket.socket) -> None:
     """Close the descriptor once it is not needed here any more."""
-    sock = end._sock
-    waker = end._waker
-    if waker is not None:
-        waker.close()
     context: Any = sys.modules.get("multiprocessing.context")
     popen = None if context is None else context.get_spawning_popen()
     if popen is not None:

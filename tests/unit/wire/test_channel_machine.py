@@ -57,7 +57,7 @@ STEPS = st.lists(
 
 
 @given(capacity=st.integers(1, 9), steps=STEPS)
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_items_are_conserved_in_order_and_credits_bounded(
     capacity: int, steps: list[tuple[str, bool, int]]
 ) -> None:

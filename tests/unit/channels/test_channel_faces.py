@@ -1,0 +1,519 @@
+"""How an end of a channel is used: from tasks, threads, several loops, and where it must not be."""
+
+import asyncio
+import copy
+import os
+import pickle
+import sys
+import threading
+import warnings
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio.abc
+import pytest
+
+import aioconc
+from aioconc.channels import (
+    BrokenChannel,
+    Channel,
+    ChannelClosed,
+    EndOfStream,
+    PeerDied,
+    open_channel,
+)
+from aioconc.errors import AioconcError
+
+
+@pytest.fixture
+async def ends() -> AsyncIterator[tuple[Channel[Any], Channel[Any]]]:
+    ours, theirs = open_channel(capacity=4)
+    async with ours, theirs:
+        yield ours, theirs
+
+
+async def queued(call: Any) -> "asyncio.Task[Any]":
+    """A task that has begun the call, and waits."""
+    task = asyncio.create_task(call)
+    await asyncio.sleep(0)
+    assert not task.done()
+    return task
+
+
+@pytest.mark.parametrize("name", ["capacity", "max_frame"])
+def test_bad_arguments_are_refused(name: str) -> None:
+    """With the value and the rule, and before anything is opened."""
+    with pytest.raises(ValueError, match=f"{name} must be an int >= 1, got 0"):
+        open_channel(**{name: 0})
+    with pytest.raises(TypeError, match=f"{name} must be an int >= 1, got 1.5"):
+        open_channel(**{name: 1.5})
+
+
+async def test_bad_timeouts_are_refused(ends: Any) -> None:
+    """By both faces, for every call that has one."""
+    ours, _ = ends
+    for call in (ours.receive, ours.receive_bytes, ours.aclose):
+        with pytest.raises(ValueError, match="timeout must be a number of seconds >= 0"):
+            await call(timeout=-1)
+    with pytest.raises(TypeError, match="timeout"):
+        await ours.send(1, timeout="1")
+    with pytest.raises(ValueError, match="max_items must be an int >= 1, got 0"):
+        await ours.receive_many(0)
+    with pytest.raises(ValueError, match="timeout"):
+        await asyncio.to_thread(ours.sync.receive, timeout=-1)
+
+
+async def test_blocking_a_running_loop_is_refused_with_the_right_line(ends: Any) -> None:
+    """Every name of `sync` names the one to await instead."""
+    ours, _ = ends
+    calls: dict[str, tuple[Any, ...]] = {
+        "receive": (),
+        "receive_many": (1,),
+        "receive_bytes": (),
+        "send": (1,),
+        "send_many": ([1],),
+        "send_bytes": (b"",),
+        "close_send": (),
+        "close": (),
+    }
+    for name, arguments in calls.items():
+        with pytest.raises(RuntimeError, match=r"would block the event loop.*await channel\."):
+            getattr(ours.sync, name)(*arguments)
+    with pytest.raises(RuntimeError, match="would block"):
+        next(iter(ours.sync))
+    assert ours.statistics().undelivered == 0
+
+
+async def test_it_is_a_stream_of_anyio(ends: Any) -> None:
+    """By its interface and by its errors."""
+    ours, theirs = ends
+    assert isinstance(ours, anyio.abc.ObjectStream)
+    await ours.send(1)
+    await ours.send_eof()
+    assert [item async for item in theirs] == [1]
+    for error, base in (
+        (EndOfStream, anyio.EndOfStream),
+        (ChannelClosed, anyio.ClosedResourceError),
+        (BrokenChannel, anyio.BrokenResourceError),
+        (PeerDied, BrokenChannel),
+    ):
+        assert issubclass(error, base) and issubclass(error, AioconcError)
+    assert aioconc.open_channel is open_channel
+
+
+def test_errors_cross_processes_unchanged() -> None:
+    """With what they know."""
+    error = pickle.loads(pickle.dumps(PeerDied("gone", pid=7, exitcode=-9, undelivered=3)))
+    assert (error.pid, error.exitcode, error.undelivered, str(error)) == (7, -9, 3, "gone")
+
+
+async def test_state_can_be_seen(ends: Any) -> None:
+    """`repr` and `statistics` tell what is on its way."""
+    ours, theirs = ends
+    await ours.send_many([1, 2, 3])
+    waits = await queued(ours.receive())
+    assert ours.statistics().undelivered == 3
+    assert ours.statistics().tasks_waiting == 1
+    assert repr(ours) == (
+        f"<Channel with process {os.getpid()}: 0 to receive, 3 sent and not known to be taken>"
+    )
+    assert repr(ours.sync) == repr(ours) + ".sync"
+    assert await theirs.receive() == 1
+    assert theirs.statistics().items_ready == 2
+    assert theirs.statistics().peer == os.getpid()
+    await theirs.send(0)
+    assert await waits == 0
+    await ours.aclose()
+    assert repr(ours) == "<Channel, closed>"
+    assert ours.statistics().closed
+
+
+# ------------------------------------------------------------------ cancels in the tick
+
+
+async def test_a_receiver_cancelled_in_the_tick_of_its_item_loses_none(ends: Any) -> None:
+    """The item goes to the next one who waits, then comes first."""
+    ours, theirs = ends
+    first = await queued(theirs.receive())
+    second = await queued(theirs.receive())
+    await ours.send("x")
+    while not theirs._end._reserved:  # until the item has arrived
+        await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.wait([first])
+    assert first.cancelled()
+    assert await second == "x"
+    third = await queued(theirs.receive())
+    await ours.send("y")
+    while not theirs._end._reserved:
+        await asyncio.sleep(0)
+    third.cancel()
+    await asyncio.wait([third])
+    assert await theirs.receive() == "y"
+
+
+async def test_a_sender_cancelled_in_the_tick_of_its_room_sends_nothing(ends: Any) -> None:
+    """The room goes to the next one who waits."""
+    ours, theirs = ends
+    await ours.send_many(range(4))
+    first = await queued(ours.send("first"))
+    second = await queued(ours.send("second"))
+    third = await queued(ours.send("third"))
+    assert [await theirs.receive() for _ in range(4)] == [0, 1, 2, 3]
+    while not ours._end._places:
+        await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.gather(first, second, third, return_exceptions=True)
+    assert first.cancelled()
+    assert [await theirs.receive() for _ in range(2)] == ["second", "third"]
+    assert ours.statistics().credits_free + ours.statistics().undelivered == 4
+
+
+async def test_a_large_send_cancelled_while_it_is_copied_sends_nothing(ends: Any) -> None:
+    """Its memory and its room are free again."""
+    ours, theirs = ends
+    task = asyncio.create_task(ours.send(bytes(20_000_000)))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    await ours.send("small")
+    assert await theirs.receive() == "small"
+    while ours._end._arenas.lent:
+        await asyncio.sleep(0.001)
+
+
+async def test_a_large_receive_cancelled_while_it_is_unpickled_loses_nothing(ends: Any) -> None:
+    """The item is the next one again."""
+    ours, theirs = ends
+    await ours.send_many([1, bytearray(5_000_000), 2])
+    assert await theirs.receive() == 1
+    while theirs.statistics().items_ready < 2:
+        await asyncio.sleep(0)
+    task = asyncio.create_task(theirs.receive())
+    await asyncio.sleep(0)
+    assert not task.done()
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert len(await theirs.receive()) == 5_000_000
+    assert await theirs.receive() == 2
+
+
+async def test_receivers_share_evenly(ends: Any) -> None:
+    """Items go around among those who wait, in the order of arrival."""
+    ours, theirs = ends
+    shares = [0, 0, 0]
+
+    async def receive(which: int) -> None:
+        async for _ in theirs:
+            shares[which] += 1
+
+    tasks = [await queued(receive(which)) for which in range(3)]
+    await ours.send_many(range(300))
+    await ours.close_send()
+    await asyncio.gather(*tasks)
+    assert sum(shares) == 300
+    assert max(shares) < 200
+
+
+async def test_a_channel_that_never_waits_leaves_the_loop_its_turn() -> None:
+    """Another task has its turn at least each few hundred items."""
+    ours, theirs = open_channel(capacity=5_000)
+    turns = 0
+
+    async def beside() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with ours, theirs:
+        other = asyncio.create_task(beside())
+        for number in range(2_000):
+            await ours.send(number)
+        sent = turns
+        await theirs.receive()
+        while theirs.statistics().items_ready < 1_999:
+            await asyncio.sleep(0)
+        before = turns
+        for _ in range(1_999):
+            await theirs.receive()
+        other.cancel()
+        assert sent >= 2_000 // 64 - 1
+        assert turns - before >= 1_999 // 64 - 1
+
+
+# ------------------------------------------------------------------ loops and threads
+
+
+def test_two_loops_one_after_another() -> None:
+    """An end that was used in one loop works in the next, and without any."""
+    ours, theirs = open_channel()
+
+    async def exchange(item: int) -> int:
+        await ours.send(item)
+        return await theirs.receive()  # type: ignore[no-any-return]
+
+    assert asyncio.run(exchange(1)) == 1
+    assert asyncio.run(exchange(2)) == 2
+    ours.sync.send(3)
+    assert theirs.sync.receive() == 3
+    assert asyncio.run(exchange(4)) == 4
+    ours.sync.close()
+    theirs.sync.close()
+
+
+def test_one_loop_left_bytes_behind_and_the_next_sends_them() -> None:
+    """What one loop could not send before it ended goes out with the next call."""
+    ours, theirs = open_channel()
+    big = ["x" * 50_000] * 30
+    asyncio.run(ours.send_many(big))
+    assert ours.statistics().bytes_unsent
+
+    async def rest() -> list[str]:
+        await ours.send("last")
+        return [await theirs.receive() for _ in range(31)]
+
+    assert asyncio.run(rest()) == [*big, "last"]
+    ours.sync.close()
+    theirs.sync.close()
+
+
+async def test_tasks_and_threads_share_an_end(ends: Any) -> None:
+    """Each item goes to one of them, and nobody is left waiting."""
+    ours, theirs = ends
+    received: list[int] = []
+    count = 600
+
+    def in_thread() -> None:
+        received.extend(theirs.sync)
+
+    async def in_task() -> None:
+        received.extend([item async for item in theirs])
+
+    receivers = [
+        *(asyncio.create_task(asyncio.to_thread(in_thread)) for _ in range(2)),
+        *(asyncio.create_task(in_task()) for _ in range(2)),
+    ]
+    await asyncio.gather(
+        ours.send_many(range(0, count, 2)),
+        asyncio.to_thread(ours.sync.send_many, range(1, count, 2)),
+    )
+    await ours.close_send()
+    await asyncio.gather(*receivers)
+    assert sorted(received) == list(range(count))
+
+
+def test_threads_alone_share_both_ends() -> None:
+    """Four threads send and four receive, without any loop."""
+    ours, theirs = open_channel(capacity=3)
+    received: list[int] = []
+    sender, receiver = ours.sync, theirs.sync
+
+    def send(first: int) -> None:
+        for number in range(first, first + 100):
+            sender.send(number)
+
+    def receive() -> None:
+        received.extend(receiver)
+
+    senders = [threading.Thread(target=send, args=(first,)) for first in range(0, 400, 100)]
+    receivers = [threading.Thread(target=receive) for _ in range(4)]
+    for each in senders + receivers:
+        each.start()
+    for each in senders:
+        each.join()
+    sender.close_send()
+    for each in receivers:
+        each.join()
+    assert sorted(received) == list(range(400))
+    sender.close()
+    receiver.close()
+
+
+def test_the_thread_that_leads_hands_over_when_it_leaves() -> None:
+    """A time-out of the one that polls leaves the others served."""
+    ours, theirs = open_channel()
+    got: list[Any] = []
+
+    def impatient() -> None:
+        with pytest.raises(TimeoutError):
+            theirs.sync.receive(timeout=0.05)
+
+    def patient() -> None:
+        got.append(theirs.sync.receive())
+
+    first = threading.Thread(target=impatient)
+    first.start()
+    while theirs._end._leader is None:
+        pass
+    second = threading.Thread(target=patient)
+    second.start()
+    first.join()
+    ours.sync.send("late")
+    second.join()
+    assert got == ["late"]
+    ours.sync.close()
+    theirs.sync.close()
+
+
+# ------------------------------------------------------------------ ends
+
+
+async def test_close_has_the_time_it_was_given_to_send_the_rest() -> None:
+    """Beyond it the loss is told with a count, and the other end sees a death."""
+    ours, theirs = open_channel()
+    await ours.send_many(["x" * 100_000] * 20)
+    with pytest.raises(BrokenChannel, match="before all was sent") as caught:
+        await ours.aclose(timeout=0.01)
+    assert caught.value.undelivered == 20
+    received = 0
+    with pytest.raises(PeerDied):
+        while True:
+            await theirs.receive()
+            received += 1
+    assert received < 20
+    await theirs.aclose()
+
+
+async def test_a_cancelled_close_has_closed(ends: Any) -> None:
+    """What was not sent is lost; nothing stays open."""
+    ours, theirs = ends
+    await ours.send_many(["x" * 500_000] * 4)
+    task = await queued(ours.aclose(timeout=None))
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert ours._end._sock.fileno() == -1
+    with pytest.raises(PeerDied):
+        while True:
+            await theirs.receive()
+
+
+async def test_an_end_that_is_dropped_warns_and_is_a_death(ends: Any) -> None:
+    """Not a clean close: the other end is told, and so is the program."""
+    ours, theirs = open_channel()
+    await ours.send("before")
+    with pytest.warns(ResourceWarning, match="dropped without being closed"):
+        del ours
+    assert await theirs.receive() == "before"
+    with pytest.raises(PeerDied, match="in this process, was dropped") as caught:
+        await theirs.receive()
+    assert caught.value.exitcode is None
+    with pytest.raises(PeerDied):
+        await theirs.send(1)
+    await theirs.aclose()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_use_in_a_forked_child_raises() -> None:
+    """And the child's copies of the descriptors do not keep the end of the parent's from showing."""
+    ours, theirs = open_channel()
+    ours.sync.send(1)
+    hold, release = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if not child:
+        status = 1
+        try:
+            os.close(release)
+            try:
+                theirs.sync.receive()
+            except RuntimeError as error:
+                status = 0 if "was made in the parent" in str(error) else 2
+            # Ends are equal there, and one that is made there works.
+            left, right = open_channel()
+            left.sync.send("ok")
+            status = status or right.sync.receive() != "ok"
+            os.read(hold, 1)  # lives on, with whatever it has inherited
+        finally:
+            os._exit(status)
+    os.close(hold)
+    ours._end.abandon()
+    assert theirs.sync.receive(timeout=10) == 1
+    with pytest.raises(PeerDied):
+        theirs.sync.receive(timeout=10)
+    os.close(release)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    theirs.sync.close()
+
+
+# ------------------------------------------------------------------ moving
+
+
+async def test_an_end_cannot_be_copied_or_kept_in_a_pickle(ends: Any) -> None:
+    """It moves to a process or stays; a refusal leaves it as it was."""
+    ours, theirs = ends
+    for attempt in (pickle.dumps, copy.copy):
+        with pytest.raises(TypeError, match="Channel"):
+            attempt(ours)
+    await ours.send(1)
+    assert await theirs.receive() == 1
+
+
+async def test_a_channel_travels_in_a_channel(ends: Any) -> None:
+    """An end that was sent is used where it was received, with what it had."""
+    ours, theirs = ends
+    inner, outer = open_channel(capacity=2)
+    await inner.send("kept")
+    await ours.send(outer)
+    assert repr(outer) == "<Channel, moved to another process>"
+    with pytest.raises(ChannelClosed, match="moved to another process"):
+        await outer.receive()
+    with pytest.raises(ChannelClosed, match="moved"):
+        await outer.send(1)
+    moved = await theirs.receive()
+    async with inner, moved:
+        assert await moved.receive() == "kept"
+        await moved.send("back")
+        assert await inner.receive() == "back"
+    await outer.aclose()
+
+
+async def test_an_end_in_use_does_not_move(ends: Any) -> None:
+    """While somebody waits on it, or its items are not sent."""
+    ours, _ = ends
+    inner, outer = open_channel()
+    async with inner, outer:
+        waits = await queued(outer.receive())
+        with pytest.raises(Exception, match="while somebody uses it"):
+            await ours.send(outer)
+        await inner.send(1)
+        assert await waits == 1
+        await outer.send_many(["x" * 500_000] * 4)
+        with pytest.raises(Exception, match="items are not sent"):
+            await ours.send(outer)
+        assert [len(await inner.receive()) for _ in range(4)] == [500_000] * 4
+        await outer.aclose()
+        with pytest.raises(Exception, match="cannot be passed"):
+            await ours.send(outer)
+
+
+async def test_items_that_have_arrived_move_along(ends: Any) -> None:
+    """Nothing that this process has read is lost."""
+    ours, theirs = ends
+    inner, outer = open_channel(capacity=8)
+    await inner.send_many([1, 2, 3, 4])
+    assert await outer.receive() == 1
+    await ours.send(outer)
+    moved = await theirs.receive()
+    async with inner, moved:
+        await inner.send(5)
+        await inner.close_send()
+        assert [item async for item in moved] == [2, 3, 4, 5]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="descriptors")
+async def test_an_end_that_nobody_takes_is_a_death(ends: Any) -> None:
+    """The end went with an item that was never received."""
+    ours, theirs = ends
+    inner, outer = open_channel()
+    await ours.send(outer)
+    await ours.aclose()
+    await theirs.aclose()
+    with pytest.raises(PeerDied, match="did not take it") as caught:
+        await inner.receive(timeout=10)
+    assert caught.value.pid is None
+    await inner.aclose()
