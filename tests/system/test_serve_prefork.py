@@ -66,8 +66,9 @@ async def test_kills_under_load_cost_only_the_connections_of_those_killed(second
     assert not load.refused
 
 
-@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-@pytest.mark.parametrize("reuse_port", [False, True])
+@pytest.mark.parametrize(
+    ("loop", "reuse_port"), [("asyncio", False), ("uvloop", False), ("uvloop", True)]
+)
 async def test_sigterm_under_load_drains_without_a_failed_request(
     loop: str, reuse_port: bool
 ) -> None:
@@ -97,7 +98,7 @@ async def test_sighup_under_load_replaces_the_workers_without_a_failed_request(
         load = Load(server.port)
         first = children(server.process.pid)
         async with load.running():
-            for _ in range(3):
+            for _ in range(2):
                 await load.answered_more(100)
                 before = children(server.process.pid)
                 server.send(signal.SIGHUP)
@@ -110,7 +111,7 @@ async def test_sighup_under_load_replaces_the_workers_without_a_failed_request(
     print(load)
     assert not load.failed
     assert not load.refused
-    assert len(load.answers) >= 6
+    assert len(load.answers) >= 4
     assert not first & children(server.process.pid)
 
 

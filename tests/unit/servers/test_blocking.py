@@ -11,9 +11,6 @@ import pytest
 
 from tests.unit.servers.serving import ask, client, echo_blocking, end_of, serving, until
 
-# Eager tasks begin inside of what accepts.
-pytestmark = pytest.mark.loops("all")
-
 KINDS = ["thread", pytest.param("process", marks=pytest.mark.slow)]
 
 

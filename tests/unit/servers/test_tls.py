@@ -63,13 +63,14 @@ async def test_a_handler_can_look_at_the_tls_connection(
 
 
 @pytest.mark.slow
+@pytest.mark.loops("asyncio", "uvloop")
 @pytest.mark.parametrize("kind", HANDLERS)
 async def test_a_handshake_holds_up_nobody_else_and_ends_by_its_deadline(
     kind: str, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     """A client that connects and says nothing is dropped; meanwhile others are served."""
     options: dict[str, Any] = {"ssl": server_tls, "per_connection": kind}
-    async with serving(HANDLERS[kind], handshake_timeout=1.5, **options) as server:
+    async with serving(HANDLERS[kind], handshake_timeout=1, **options) as server:
         async with client(server) as (reader, _):
             await until(lambda: server.statistics().active == 1)
             assert await ask(server, ssl=client_tls) == b"hello"
