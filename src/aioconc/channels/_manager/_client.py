@@ -197,6 +197,11 @@ class Client(Waitable):
         raise NotImplementedError
 
 
+def _frame(message: Message) -> bytes:
+    data = dumps(message, 5)
+    return wire.HEADER.pack(MESSAGE, 0, 0, len(data)) + data
+
+
 def outcome(waiter: Waiter) -> Any:
     """What a waiter was answered.
 
@@ -295,13 +300,23 @@ class RemoteClient(Client, Link):
 
     def _send(self, message: Message) -> None:
         loop = running_loop()
+        frame = _frame(message)
+        waiter: Parked | None = None
         with self._mutex:
-            if loop is not None and not self._closed:
+            if loop is not None and loop not in self._ties and not self._closed:
                 self._serve(loop)  # the answer is for a task of this loop
-            self._put(message)
+            if not self._out and not self._cut:
+                # What nearly always happens, written out.
+                try:
+                    sent = self._sock.send(frame)
+                except OSError:  # it is full, or gone
+                    sent = 0
+                if sent == len(frame):
+                    return
+                frame = frame[sent:]
+            self._queue([frame])
             self._push(loop)
             self._notify_leader()
-            waiter: Parked | None = None
             if self._out and loop is None and not message[0]:  # nobody else may come to send it
                 waiter = Parked(self._flushed, self)
                 self._flushed.add(waiter)
@@ -311,24 +326,26 @@ class RemoteClient(Client, Link):
             self._park(waiter, None)
 
     def _send_later(self, message: Message) -> None:
-        self._put(message)
+        self._queue([_frame(message)])
         self._push(running_loop())
-
-    def _put(self, message: Message) -> None:
-        self._queue(wire.encode(MESSAGE, 0, dumps(message, 5)))
 
     def _arrived(self, frames: Sequence[Frame]) -> None:
         for _, _, payload, _ in frames:
             self._woken += self._answered(*loads(payload))
 
     def _settle(self) -> Sequence[Waiter]:
-        woken, self._woken = self._woken, []
         if self._finished:
-            woken += self._refuse_all()
-        return (*woken, *Link._settle(self))
+            self._woken += self._refuse_all()
+        if self._flushed:
+            self._woken += Link._settle(self)
+        if not self._woken:
+            return ()
+        woken, self._woken = self._woken, []
+        return woken
 
     def _wake(self, waiters: Iterable[Waiter]) -> None:
-        super()._wake(waiters)
+        if waiters:
+            super()._wake(waiters)
         if self._finished and not self._closed:
             with self._mutex:
                 woken = self._close()

@@ -92,29 +92,34 @@ class Line:
     def _answer(self, number: int, error: BaseException | None, value: Any) -> None:
         if self._fd < 0:
             return
+        data = dumps((number, error, value), 5)
         # One piece, since a second system call costs more than the copy of a small one.
-        self._out.append(b"".join(wire.encode(MESSAGE, 0, dumps((number, error, value), 5))))
-        if len(self._out) == 1:
-            self._write()
+        piece: bytes | memoryview = wire.HEADER.pack(MESSAGE, 0, 0, len(data)) + data
+        if not self._out:
+            sent = self._send(piece)
+            if sent == len(piece):
+                return
+            self._server.loop.add_writer(self._fd, self._write)
+            piece = memoryview(piece)[sent:]
+        self._out.append(piece)
+
+    def _send(self, piece: bytes | memoryview) -> int:
+        try:
+            return self._sock.send(piece)
+        except (BlockingIOError, InterruptedError):
+            return 0
+        except OSError:
+            return len(piece)  # it is gone; reading says so
 
     def _write(self) -> None:
         out = self._out
-        try:
-            while out:
-                piece = out[0]
-                sent = self._sock.send(piece)
-                if sent < len(piece):
-                    out[0] = memoryview(piece)[sent:]
-                    break
-                out.popleft()
-        except (BlockingIOError, InterruptedError):
-            pass
-        except OSError:
-            out.clear()  # it is gone; reading says so
-        if out:
-            self._server.loop.add_writer(self._fd, self._write)
-        else:
-            self._server.loop.remove_writer(self._fd)
+        while out:
+            sent = self._send(out[0])
+            if sent < len(out[0]):
+                out[0] = memoryview(out[0])[sent:]
+                return
+            out.popleft()
+        self._server.loop.remove_writer(self._fd)
 
     def end(self) -> None:
         """The other end is gone."""
