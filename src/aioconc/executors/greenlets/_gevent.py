@@ -50,7 +50,8 @@ class Hub:
     #         by any thread as long as it is open: `_watcher` is set and cleared under `_guard`.
     # Rule 2: letters must neither wait nor raise: they run in the hub itself.
     # Rule 3: a letter is appended before the watcher is told; one that is appended before the
-    #         watcher exists is found by the first wake-up.
+    #         watcher exists is found by the first wake-up. `_woken` is set before the wake-up and
+    #         cleared before the letters are read, so who still sees it set is in time to be read.
 
     def __init__(self, gevent: Any, name: str, prepare: Letter, then: Letter) -> None:
         """Start the thread.
@@ -67,6 +68,7 @@ class Hub:
         self._guard = threading.Lock()
         self._watcher: Any = None
         self._letters: deque[Letter] = deque()
+        self._woken = False
         self._end: Any = None
         self.ending = False
         self.thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -77,8 +79,11 @@ class Hub:
     def post(self, letter: Letter) -> None:
         """Have the hub call `letter` soon; nothing if it is gone."""
         self._letters.append(letter)
+        if self._woken:
+            return
         with self._guard:
             if self._watcher is not None:
+                self._woken = True
                 self._watcher.send()
 
     # -- the hub's thread -------------------------------------------------------------------------
@@ -105,6 +110,7 @@ class Hub:
         self._then()
 
     def _deliver(self) -> None:
+        self._woken = False
         letters = self._letters
         for _ in range(len(letters)):  # later ones have a wake-up of their own
             letters.popleft()()

@@ -74,6 +74,8 @@ class GeventPool(Pool):
         if follower is not None:
             self.launch(follower)
         if good is not None:
+            # At once: collected until the hub has a moment it would cost less, but what computes
+            # on without end would then keep the outcome of what has ended before.
             job.post()
         if self.closing:
             self.check_over()

@@ -8,6 +8,7 @@ the task's cancellation. Nothing runs in parallel and no thread is involved.
 import inspect
 import threading
 from collections.abc import Awaitable, Callable
+from types import CoroutineType
 from typing import Any, ParamSpec, TypeVar
 
 from aioconc.errors import MissingExtra
@@ -89,7 +90,8 @@ async def greenlet_run(fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs)
     check_function(fn, "greenlet_run")
     engine = _engine()
     raise_if_cancelled()
-    driver = engine.getcurrent()
+    getcurrent, get_ident = engine.getcurrent, threading.get_ident
+    driver = getcurrent()
     made = engine.greenlet(fn, driver)
     # The very context of the task, not a copy: the two never run at the same time.
     made.gr_context = driver.gr_context
@@ -101,21 +103,23 @@ async def greenlet_run(fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs)
             value = await found
         except GeneratorExit:
             visit.left = True
-            if visit.thread == threading.get_ident():
-                made.parent = engine.getcurrent()
+            if visit.thread == get_ident():
+                made.parent = getcurrent()
                 visit.error = GeneratorExit()
                 made.switch()
             # Else the collector of another thread has found it. The greenlet cannot be entered from
             # there; once its last reference is gone, its own thread ends it with GreenletExit.
             raise
         except BaseException as error:
-            _check_thread(visit)
-            made.parent = engine.getcurrent()
+            if visit.thread != get_ident():
+                raise _wrong_thread(visit) from None
+            made.parent = getcurrent()
             visit.error = error
             found = made.switch()
         else:
-            _check_thread(visit)
-            made.parent = engine.getcurrent()
+            if visit.thread != get_ident():
+                raise _wrong_thread(visit)
+            made.parent = getcurrent()
             found = made.switch(value)
             del value
     if isinstance(found, engine.GreenletExit):  # greenlet gives it back instead of raising it
@@ -149,7 +153,7 @@ def await_(awaitable: Awaitable[T], /) -> T:
         'slept'
     """
     try:
-        current = _engine().getcurrent()
+        current = (_loaded or _engine()).getcurrent()
     except MissingExtra:
         _close(awaitable)
         raise
@@ -157,7 +161,7 @@ def await_(awaitable: Awaitable[T], /) -> T:
     if visit is None or visit.left:
         _close(awaitable)
         raise RuntimeError(_refusal(visit))
-    if not hasattr(awaitable, "__await__") and not inspect.isawaitable(awaitable):
+    if type(awaitable) is not CoroutineType and not inspect.isawaitable(awaitable):
         raise TypeError(
             f"await_ expected an awaitable, got {awaitable!r}; pass what an async function gives, "
             "as in await_(fetch(url))"
@@ -194,13 +198,12 @@ def _close(awaitable: object) -> None:
         awaitable.close()
 
 
-def _check_thread(visit: _Visit) -> None:
-    if visit.thread != threading.get_ident():
-        visit.left = True
-        raise RuntimeError(
-            f"greenlet_run({visit.label}) was begun by another thread than "
-            f"{threading.current_thread().name!r}, which resumes it; a greenlet stays in its thread"
-        )
+def _wrong_thread(visit: _Visit) -> RuntimeError:
+    visit.left = True
+    return RuntimeError(
+        f"greenlet_run({visit.label}) was begun by another thread than "
+        f"{threading.current_thread().name!r}, which resumes it; a greenlet stays in its thread"
+    )
 
 
 _loaded: Any = None

@@ -14,9 +14,10 @@ import pytest
 from aioconc import offload_io, use, worker
 from aioconc._bridge import _credits
 from aioconc._internal import _hooks
-from aioconc.errors import ExecutorClosed, MissingExtra, WorkerExit
+from aioconc.errors import DeadlockError, ExecutorClosed, MissingExtra, WorkerExit
 from aioconc.executors import Fate
 from aioconc.executors.greenlets import GeventExecutor
+from aioconc.testing import run
 
 gevent = pytest.importorskip("gevent")
 
@@ -206,6 +207,39 @@ async def test_it_can_take_the_place_of_threads() -> None:
     async with use(GeventExecutor()):
         info = await offload_io(worker.info)
     assert info.executor == "GeventExecutor"
+
+
+async def test_what_computes_on_keeps_no_outcome_back() -> None:
+    """A call that has ended is told at once, though another one then holds the hub."""
+    go = threading.Event()
+
+    def hold() -> bool:
+        return go.wait(30)  # blocks the hub
+
+    async with GeventExecutor() as pool:
+        ended = asyncio.ensure_future(pool.run(pow, 2, 3))
+        holding = asyncio.ensure_future(pool.run(hold))
+        assert await ended == 8
+        assert not holding.done()
+        go.set()
+        assert await holding
+
+
+@pytest.mark.loops("asyncio")
+def test_virtual_time_stands_still_for_its_calls() -> None:
+    """A call takes no virtual time, an idle hub holds back no deadlock."""
+
+    async def main(deadlock: bool = False) -> float:
+        async with GeventExecutor() as pool:
+            await pool.run(gevent.sleep, 0.01)
+            await pool.run(worker.call_in_loop, asyncio.sleep, 1000)
+            if deadlock:
+                await asyncio.get_running_loop().create_future()
+            return asyncio.get_running_loop().time()
+
+    assert run(main) == 1000
+    with pytest.raises(DeadlockError):
+        run(lambda: main(deadlock=True))
 
 
 # -- the end ----------------------------------------------------------------------------------------
