@@ -24,6 +24,7 @@ import socket
 import weakref
 from collections import deque
 from collections.abc import Sequence
+from math import ceil
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
@@ -410,7 +411,7 @@ class Link(Waitable):
             poll.register(self._sock, mask)
         poll.register(waker.fd, select.POLLIN)
         # Rounded up, so that the time is over when the poll says so.
-        ready = poll.poll(None if left is None else max(0, left) * 1000 + 1)
+        ready = poll.poll(None if left is None else ceil(max(0, left) * 1000))
         with self._mutex:
             for fd, events in ready:
                 if fd == waker.fd:
