@@ -139,6 +139,29 @@ def test_simulation_clock_passes_the_longest_sleep(harness: ModuleType, name: st
     assert sleeps(200) == pytest.approx(199, abs=0.01)
 
 
+@pytest.mark.slow
+@pytest.mark.may_leave("threads", "children", "fds", reason="peers keep helper processes")
+@pytest.mark.parametrize("name", names("process_pool", "ANSWERS")[1:])  # the floor is no pool
+def test_process_pool_answer_runs_calls_and_ends(harness: ModuleType, name: str) -> None:
+    """Several at once get their own results, unless it says that it cannot be asked that."""
+    from compare import process_pool
+
+    make = answer(harness, "process_pool", "ANSWERS", name)
+    one_by_one = name in process_pool.UNASKED["at once"]
+
+    async def ask() -> list[int]:
+        pool = make(2, None)
+        try:
+            if one_by_one:
+                return [await pool.call(abs, -each) for each in range(3)]
+            return await asyncio.gather(*(pool.call(abs, -each) for each in range(10)))
+        finally:
+            await pool.close()
+
+    # In a loop of its own, since some of them end with it.
+    assert asyncio.run(ask()) == [*range(3 if one_by_one else 10)]
+
+
 async def test_measure_refuses_a_wrong_answer(harness: ModuleType) -> None:
     """A contender that loses an item gets no time, it stops the benchmark."""
 
@@ -228,9 +251,10 @@ def test_benchmark_runs_and_every_row_has_a_figure_or_a_reason(script: str) -> N
 
 
 @pytest.mark.slow
-def test_acceptance_judges_every_target() -> None:
+@pytest.mark.parametrize("script", ["bench_gather_limited.py", "bench_process.py"])
+def test_acceptance_judges_every_target(script: str) -> None:
     """Each line ends in a verdict, and the exit status says whether all passed."""
-    status, (table,) = run("bench_gather_limited.py", "--acceptance", "--quick")
+    status, (table,) = run(script, "--acceptance", "--quick")
     verdicts = {line["verdict"] for line in table["results"]}
     assert verdicts <= {"PASS", "FAIL", "NOT RUN"}
     assert status == (0 if verdicts == {"PASS"} else 1)
