@@ -35,6 +35,32 @@ async def app(sockets: Sequence[socket]) -> None:
     await serve_tcp(answer, sockets=sockets, drain=5)
 
 
+async def slow_answer(connection: Connection) -> None:
+    """Takes three seconds."""
+    await connection.receive()
+    await connection.send(b"begun\n")
+    await asyncio.sleep(3)
+    await connection.send(b"done\n")
+
+
+async def slow(sockets: Sequence[socket]) -> None:
+    """Serves with `slow_answer`."""
+    await serve_tcp(slow_answer, sockets=sockets, drain=20)
+
+
+async def compute(connection: Connection) -> None:
+    """Answers with the process that computes."""
+    from aioconc import offload_cpu
+
+    await connection.receive()
+    await connection.send(b"%d %d\n" % (os.getpid(), await offload_cpu(os.getpid)))
+
+
+async def computing(sockets: Sequence[socket]) -> None:
+    """Serves with `compute`."""
+    await serve_tcp(compute, sockets=sockets)
+
+
 async def broken(sockets: Sequence[socket]) -> None:
     """Fails before it serves."""
     raise LookupError("no such table")

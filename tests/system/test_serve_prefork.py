@@ -4,6 +4,7 @@ import asyncio
 import os
 import random
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -113,6 +114,39 @@ async def test_sighup_under_load_replaces_the_workers_without_a_failed_request(
     assert not load.refused
     assert len(load.answers) >= 4
     assert not first & children(server.process.pid)
+
+
+async def test_newcomers_are_refused_while_requests_under_way_are_finished() -> None:
+    """Not left to wait for an answer that will not come, for as long as the drain takes."""
+    with program(serve("slow", "drain=20")) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"x")
+        assert await reader.readline() == b"begun\n"
+        server.send(signal.SIGTERM)
+        async with asyncio.timeout(20):
+            while True:
+                try:
+                    _, late = await asyncio.open_connection("127.0.0.1", server.port)
+                except ConnectionRefusedError:
+                    break
+                late.transport.abort()
+        assert server.process.poll() is None
+        assert await reader.readline() == b"done\n"
+        writer.transport.abort()
+        assert (await asyncio.to_thread(server.finish)) == (0, "")
+
+
+def test_workers_may_have_worker_processes() -> None:
+    """`offload_cpu` works in them, and its processes end with them."""
+    with program(serve("computing")) as server:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as sock:
+            sock.sendall(b"x")
+            pid, other = map(int, sock.recv(100).split())
+        assert pid in children(server.process.pid)
+        assert other in children(pid)
+        server.send(signal.SIGTERM)
+        assert server.finish() == (0, "")
+        assert not wait_until_over({pid, other}, 2)
 
 
 def test_no_worker_outlives_a_supervisor_that_is_killed() -> None:

@@ -36,6 +36,10 @@ class Boss(Protocol):
         """It has begun to end, asked by somebody else."""
         ...
 
+    def on_stopped(self, member: "Member") -> None:
+        """It accepts nothing more."""
+        ...
+
     def on_end(self, member: "Member") -> None:
         """It has ended."""
         ...
@@ -67,6 +71,7 @@ class Member:
         self._timers: list[asyncio.TimerHandle] = []
         self.state = "starting"
         self.has_served = False
+        self.accepts = True
         # What it says, or what was found, to be the cause of its end.
         self.cause = ""
         ours, theirs = socket.socketpair()
@@ -186,6 +191,9 @@ class Member:
                 self.state = "serving"
                 self.has_served = True
                 self._boss.on_ready(self)
+            elif kind == wire.BYE:
+                self.accepts = False
+                self._boss.on_stopped(self)
             elif kind == wire.RETIRE and self.state in ("starting", "serving"):
                 self._boss.on_retire(self)
         return True

@@ -188,6 +188,7 @@ class Supervising:
             self._outgoing = None
         if self._stopping:
             self._note_end(slot, member)
+            self._refuse_newcomers()
             self._check_over()
         elif slot.successor is member:
             slot.successor = None
@@ -324,6 +325,17 @@ class Supervising:
         for member in self._members:
             member.drain(self._plan.drain, _LAST)
         self._check_over()
+
+    def on_stopped(self, member: Member) -> None:
+        """It accepts nothing more."""
+        self._refuse_newcomers()
+
+    def _refuse_newcomers(self) -> None:
+        """When nobody accepts any more, they are refused rather than left without an answer."""
+        if self._stopping and self._plan.owned and not any(m.accepts for m in self._members):
+            for sock in {each for slot in self._slots for each in slot.sockets}:
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
 
     def _check_over(self) -> None:
         if not self._members and not self._over.done():

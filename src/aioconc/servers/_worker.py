@@ -1,8 +1,8 @@
 """What a worker process of `serve_prefork` does: one coroutine, until it is asked to end.
 
 It is asked by its supervisor, or by a SIGTERM of its own; either cancels the coroutine once. A
-second request cancels again. What it says to the supervisor: that it serves, that it ends by itself,
-what it failed with, and its log records.
+second request cancels again. What it says to the supervisor: that it serves, that it accepts nothing
+more, that somebody else has asked it to end, what it failed with, and its log records.
 """
 
 import asyncio
@@ -20,6 +20,9 @@ from aioconc.runtime._run import _loop_factory
 from aioconc.servers import _ready
 from aioconc.worker._cord import Cord
 from aioconc.worker._logs import Logs
+
+# Seconds in which a coroutine that is cancelled stops to accept; the first thing that servers do.
+_STOPS = 0.05
 
 Factory = Callable[[Sequence[socket.socket]], Awaitable[object]]
 
@@ -125,6 +128,8 @@ class _Worker:
         self._end()
 
     def _end(self) -> None:
-        self._asked = True
         assert self._task is not None
+        if not self._asked:
+            self._asked = True
+            self._task.get_loop().call_later(_STOPS, self.say, wire.BYE)
         self._task.cancel()

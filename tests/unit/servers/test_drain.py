@@ -7,6 +7,7 @@ import threading
 from functools import partial
 from typing import Any
 
+import anyio
 import pytest
 
 from aioconc import CancelScope, TaskGroup, move_on_after
@@ -217,6 +218,39 @@ async def test_a_second_cancellation_cuts_the_drain_short() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
     assert len(cleaned) == 1
+
+
+@pytest.mark.loops("asyncio", "uvloop")  # the scopes of anyio do not go with eager tasks
+@pytest.mark.parametrize("kind", ["task", "thread"])
+async def test_a_server_in_a_scope_of_anyio_drains_when_that_is_cancelled(kind: Any) -> None:
+    """Although anyio cancels it again and again."""
+    go_on = threading.Event()
+
+    async def in_task(connection: Connection) -> None:
+        await connection.draining.wait()
+        await asyncio.sleep(0.01)
+        await connection.send(b"good-bye")
+
+    def in_thread(sock: socket.socket) -> None:
+        go_on.wait(20)
+        sock.sendall(b"good-bye")
+
+    ready: asyncio.Future[TcpServer] = asyncio.get_running_loop().create_future()
+    handler: Any = in_task if kind == "task" else in_thread
+    serve = partial(
+        serve_tcp, handler, 0, host="127.0.0.1", per_connection=kind, task_status=_Status(ready)
+    )
+    async with anyio.create_task_group() as group:
+        group.start_soon(serve)
+        server = await ready
+        async with client(server) as (reader, _):
+            await until(lambda: server.statistics().active == 1)
+            asyncio.get_running_loop().call_later(0.05, go_on.set)
+            group.cancel_scope.cancel()
+            with anyio.CancelScope(shield=True):
+                assert await end_of(reader) == "end after b'good-bye'"
+    assert server.statistics().cut_off == 0
+    assert ", over, " in repr(server)
 
 
 class _Status:
