@@ -124,4 +124,5 @@ async def web(sockets: Sequence[socket]) -> None:
     finally:
         for site in sites:
             await site.stop()
+        await asyncio.sleep(0.2)  # what has just been accepted gets to send its request
         await runner.cleanup()

@@ -112,3 +112,31 @@ def test_closures_are_served_by_value() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     assert serve_prefork(local, 0, host="127.0.0.1", workers=1, on_ready=stop) == 0
+
+
+@pytest.mark.parametrize("without", ["pidfd", "filter", "queue"])
+def test_an_older_system_will_do(without: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without descriptors of processes, without filters of sockets, without counts of the queue."""
+    if without == "pidfd":
+        monkeypatch.delattr(os, "pidfd_open", raising=False)
+    elif without == "filter":
+        monkeypatch.setattr("aioconc.servers._supervise.stop_newcomers", lambda _: False)
+    else:
+        monkeypatch.setattr("aioconc.servers._supervise.count_queued", lambda _: None)
+
+    crashes = 0
+
+    def hear(event: str, fields: dict[str, Any]) -> None:
+        nonlocal crashes
+        if event == "prefork.worker_ready" and not crashes:
+            crashes += 1
+            os.kill(fields["pid"], signal.SIGKILL)
+        elif event == "prefork.worker_ready":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    unsubscribe = _hooks.subscribe(hear)
+    try:
+        assert serve_prefork(app, 0, host="127.0.0.1", workers=1) == 0
+    finally:
+        unsubscribe()
+    assert crashes == 1
