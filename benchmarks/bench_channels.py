@@ -1,0 +1,168 @@
+"""What does an item cost on its way between two processes?
+
+Asks every answer in compare/channels: small dictionaries one by one and many at once, the way there
+and back, and arrays of 8 MB. aioconc is awaited in this process, the others block it; in the other
+process all of them block. Shows microseconds per item, and how many times as fast as each aioconc
+is. `--question heartbeat` shows how late a timer beside a reader of a million items comes.
+
+    python benchmarks/bench_channels.py
+    python benchmarks/bench_channels.py --question "round trip" --only aioconc --only Pipe
+"""
+
+import asyncio
+import multiprocessing
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import _harness as harness
+from compare import channels
+from compare.channels.ends import SMALL, serve
+
+CAPACITY = 1_000
+
+# Question -> items in a round, and with --quick.
+COUNTS = {
+    "one by one": (20_000, 200),
+    "batches": (20_000, 200),
+    "round trip": (2_000, 50),
+    "8 MB arrays": (20, 2),
+}
+HEARTBEAT = 1_000_000
+
+
+class Peer:
+    """One answer, with its other process."""
+
+    def __init__(self, make: Any) -> None:
+        self.ours, unwrap, theirs = make(CAPACITY)
+        context = multiprocessing.get_context("spawn")
+        self.commands, there = context.Pipe()
+        self.process = context.Process(target=serve, args=(unwrap, theirs, there))
+        self.process.start()
+        there.close()
+
+    async def ask(self, question: str, count: int) -> int:
+        """Have so many items sent, and take them."""
+        self.commands.send((question, count))
+        ours, seen = self.ours, 0
+        if question == "one by one":
+            for _ in range(count):
+                seen += await ours.receive() == SMALL
+        elif question == "batches":
+            while seen < count:
+                seen += len(await ours.receive_many(CAPACITY))
+        elif question == "8 MB arrays":
+            for _ in range(count):
+                seen += len(await ours.receive()) == 1_000_000
+        else:
+            for number in range(count):
+                await ours.send(number)
+                seen += await ours.receive() == number
+        return seen
+
+    async def close(self) -> None:
+        self.commands.send(None)
+        await self.ours.close()
+        self.process.join()
+        self.commands.close()
+
+
+def compare(question: str, loop: str, factory: Any, args: Any) -> None:
+    """Measure and print one table."""
+    count = COUNTS[question][bool(args.quick)]
+    chosen = []
+    with ExitStack() as stack:
+        for name, answer in harness.load("channels", channels.CHANNELS).items():
+            if not harness.wanted(name, args.only):
+                continue
+            if isinstance(answer, str):
+                chosen.append(harness.Contender(name, None, missing=answer))
+                continue
+            peer = Peer(answer)
+            stack.callback(lambda peer=peer: asyncio.run(peer.close()))
+
+            def ask(count: int, peer: Peer = peer) -> Any:
+                return peer.ask(question, count)
+
+            chosen.append(harness.Contender(name, ask, count))
+        timings = harness.measure(
+            chosen,
+            rounds=args.rounds,
+            loop_factory=factory,
+            check=lambda answer, count: answer == count,
+            collector=args.gc == "on",
+        )
+    ours = harness.named(timings, channels.OURS)
+    rows, results = [], []
+    for timing in timings:
+        if timing.missing:
+            rows.append([timing.name, timing.missing, "-"])
+            results.append({"name": timing.name, "missing": timing.missing})
+            continue
+        microseconds = timing.microseconds(args.clock)
+        ratio = None if ours is None else harness.times_faster(ours, timing, args.clock)
+        rows.append([timing.name, harness.number(microseconds), harness.number(ratio)])
+        results.append({"name": timing.name, "us": microseconds, "aioconc_times": ratio})
+    head = ["", "us each", "aioconc is x times as fast"]
+    harness.report(f"{question}, {loop}", results, harness.table(head, rows), as_json=args.json)
+
+
+def heartbeat(loop: str, factory: Any, args: Any) -> None:
+    """How late a timer of a millisecond comes while items are received as fast as they come."""
+    count = 1_000 if args.quick else HEARTBEAT
+    answer = harness.load("channels", channels.CHANNELS)[channels.OURS]
+    peer = Peer(answer)
+    rows, results = [], []
+
+    async def measure(question: str) -> tuple[float, float]:
+        late = [0.0]
+
+        async def beat() -> None:
+            while True:
+                before = time.perf_counter()
+                await asyncio.sleep(0.001)
+                late.append(time.perf_counter() - before - 0.001)
+
+        beating = asyncio.create_task(beat())
+        before = time.perf_counter()
+        assert await peer.ask(question, count) == count
+        seconds = time.perf_counter() - before
+        beating.cancel()
+        late.sort()
+        return late[int(len(late) * 0.99)] * 1e3, late[-1] * 1e3 if seconds else 0.0
+
+    try:
+        for question in ("one by one", "batches"):
+            with asyncio.Runner(loop_factory=factory) as runner:
+                most, worst = runner.run(measure(question))
+            rows.append([question, harness.number(most), harness.number(worst)])
+            results.append({"question": question, "p99_ms": most, "worst_ms": worst})
+    finally:
+        asyncio.run(peer.close())
+    head = ["", "99 of 100 are late by at most (ms)", "the latest (ms)"]
+    title = f"heartbeat beside {count:,} items, {loop}"
+    harness.report(title, results, harness.table(head, rows), as_json=args.json)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = harness.parser(__doc__)
+    questions = [*COUNTS, "heartbeat"]
+    options.add_argument("--question", action="append", choices=questions, help="only this one")
+    options.add_argument("--loop", action="append", choices=harness.LOOPS, help="only this loop")
+    args = harness.parse(options, argv)
+    for loop, factory in harness.loops_here(args.loop).items():
+        if factory is None:
+            harness.report(f"channels, {loop}", [], f"not installed: {loop}", as_json=args.json)
+            continue
+        for question in args.question or questions:
+            if question == "heartbeat":
+                heartbeat(loop, factory, args)
+            else:
+                compare(question, loop, factory, args)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
