@@ -27,6 +27,7 @@ from aioconc._wire._descriptors import Descriptor
 from aioconc.channels._link import Frame, Link, Parked
 from aioconc.channels._manager._broker import CANCEL, LEAVE, Broker, Message, closed
 from aioconc.channels._manager._server import ADOPT, HELLO, MESSAGE, Server
+from aioconc.errors import ManagerClosed
 from aioconc.sync._wait_queue import (
     TaskWaiter,
     ThreadWaiter,
@@ -291,12 +292,14 @@ class RemoteClient(Client, Link):
         self._begin(token)
         # Granted, and to be returned by `_settle`.
         self._woken: list[Waiter] = []
+        # An answer said that the manager closes, which comes before the end of the stream.
+        self._was_told = False
         self._send((0, PROCESS, 0, HELLO, os.getpid()))
 
     @property
     def is_closed(self) -> bool:
         """Whether the manager is known to have closed."""
-        return self._finished
+        return self._finished or self._was_told
 
     def _send(self, message: Message) -> None:
         loop = running_loop()
@@ -314,9 +317,10 @@ class RemoteClient(Client, Link):
                 if sent == len(frame):
                     return
                 frame = frame[sent:]
-            self._queue([frame])
-            self._push(loop)
-            self._notify_leader()
+            if not self._cut:
+                self._queue([frame])
+                self._push(loop)
+                self._notify_leader()
             if self._out and loop is None and not message[0]:  # nobody else may come to send it
                 waiter = Parked(self._flushed, self)
                 self._flushed.add(waiter)
@@ -326,12 +330,16 @@ class RemoteClient(Client, Link):
             self._park(waiter, None)
 
     def _send_later(self, message: Message) -> None:
-        self._queue([_frame(message)])
-        self._push(running_loop())
+        if not self._cut:
+            self._queue([_frame(message)])
+            self._push(running_loop())
 
     def _arrived(self, frames: Sequence[Frame]) -> None:
         for _, _, payload, _ in frames:
-            self._woken += self._answered(*loads(payload))
+            number, error, value = loads(payload)
+            if type(error) is ManagerClosed:
+                self._was_told = True
+            self._woken += self._answered(number, error, value)
 
     def _settle(self) -> Sequence[Waiter]:
         if self._finished:
