@@ -22,21 +22,23 @@ class LoopThread:
 
     Args:
         loop: the loop, which runs in the calling thread.
-        pause: seconds between two looks.
-        ticks: whether a timer in the loop notes that it comes round, where that is not told by
-            the looks. False leaves the order of things in the loop, and a virtual clock, as they
-            are; where the loop shows no callbacks on its stack there is a timer all the same.
+        tick: seconds after which a timer in the loop notes, again and again, that it comes round;
+            twice as many where callbacks are seen.
+        timer: False: not by a timer, which leaves the order of things in the loop, and a virtual
+            clock, as they are. Where the loop shows no callbacks on its stack, such as uvloop,
+            there is a timer all the same.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, pause: float, *, ticks: bool) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, tick: float, *, timer: bool) -> None:
         self._loop = loop
-        self._pause = pause
         self._ident: Final = threading.get_ident()
         self._shows_callbacks: Final = isinstance(loop, asyncio.BaseEventLoop)
+        # Who sees the callbacks need not know so exactly when the loop comes round.
+        self.tick: Final = 2 * tick if self._shows_callbacks and timer else tick
         # When the loop last came round, as far as that was noted, in the loop's thread.
         self.turned = perf_counter()
         # Ends the noting.
-        noted = self._shows_callbacks and not ticks
+        noted = self._shows_callbacks and not timer
         self.end: Final = self._note_turns() if noted else self._tick()
         # Seconds that the thread was ready in, without being given a processor.
         self.delayed: Final = RunDelay()
@@ -69,7 +71,7 @@ class LoopThread:
         def tick() -> None:
             nonlocal handle
             self.turned = perf_counter()
-            handle = self._loop.call_later(self._pause, tick)
+            handle = self._loop.call_later(self.tick, tick)
 
         def end() -> None:
             if handle is not None:
@@ -78,17 +80,22 @@ class LoopThread:
         tick()
         return end
 
-    def look(self) -> tuple[object, FrameType] | None:
-        """What runs now, and the innermost frame in it; None if nothing does.
+    def look(self) -> tuple[object, FrameType, float] | None:
+        """What runs now, the innermost frame in it, and since when it has run; None if nothing does.
 
-        The first is the same object as long as it is the same call of the same callback. Where
-        the loop shows no callbacks, it is the same until the loop comes round.
+        The first is the same object as long as it is the same call of the same callback; it was not
+        there before the last look, so it counts from now. Where the loop shows no callbacks, it
+        is the same until the loop comes round, and counts from when it should have done so.
         """
         frame = sys._current_frames().get(self._ident)
         if frame is None or not self._loop.is_running():
             return None
-        callback: object = _callback(frame) if self._shows_callbacks else self.turned
-        return None if callback is None else (callback, frame)
+        now = perf_counter()
+        if self._shows_callbacks:
+            callback = _callback(frame)
+            return None if callback is None else (callback, frame, now)
+        due = self.turned + self.tick
+        return None if now <= due else (self.turned, frame, due)
 
     def worked(self) -> float:
         """Seconds of processor time that the thread has used; 0.0 where that is not told."""

@@ -26,9 +26,7 @@ try:
 except ImportError:  # pragma: no cover - not on Windows
     resource = None
 
-# So many looks within the threshold, but not more often than the interpreter changes threads
-# anyway. A stall is seen for certain when it is longer than the threshold by two looks.
-_LOOKS: Final = 5
+# Looks are not taken more often than the interpreter changes threads anyway.
 _SHORTEST_PAUSE: Final = 0.001
 
 # Looks between two readings of how long the machine has kept this thread waiting: a reading costs
@@ -89,9 +87,11 @@ class Watchdog:
     Args:
         loop: the loop, which runs in the calling thread.
         threshold: seconds, > 0.
+        looks: so many within the threshold. A stall is seen for certain when it is longer than the
+            threshold by two looks; waking the thread for them is most of what a watch costs.
         observer: is told what is seen.
         name: of the thread.
-        ticks: as for `LoopThread`.
+        timer: as for `LoopThread`.
     """
 
     def __init__(
@@ -100,13 +100,14 @@ class Watchdog:
         threshold: float,
         observer: Observer,
         *,
+        looks: int,
         name: str,
-        ticks: bool,
+        timer: bool,
     ) -> None:
         self._threshold = threshold
         self._observer = observer
-        self._pause = max(threshold / _LOOKS, _SHORTEST_PAUSE)
-        self._subject = LoopThread(loop, self._pause, ticks=ticks)
+        self._pause = max(threshold / looks, _SHORTEST_PAUSE)
+        self._subject = LoopThread(loop, self._pause, timer=timer)
         self.worked: Final = self._subject.worked
         self.slices: Final = self._subject.delayed.slices
         self._told_to_end = threading.Lock()  # held until then
@@ -157,13 +158,13 @@ class Watchdog:
             kept_out = apart = 0.0
             if late > self._threshold:
                 machine = waited() - kept_waiting + 2 * sys.getswitchinterval()
-                missed = min(late, now - self._subject.turned - self._pause) - machine
+                missed = min(late, now - self._subject.turned - self._subject.tick) - machine
                 if missed > self._threshold and self._subject.worked() - worked > missed / 2:
                     kept_out = missed
                 elif late - machine > self._threshold:
                     apart = late - machine
             self._readings = (last, worked, processed)
-            self._note(found and found[0], moment, now, kept_out, ending)
+            self._note(found, moment, now, kept_out, ending)
             if apart:
                 times = apart / sys.getswitchinterval()
                 asked = _times_woken() - woken > times / 4
@@ -178,16 +179,17 @@ class Watchdog:
 
     def _note(
         self,
-        callback: object,
+        found: tuple[object, FrameType, float] | None,
         moment: tuple[Any] | None,
         now: float,
         kept_out: float,
         ending: bool,
     ) -> None:
+        callback, _, since = found or (None, None, now)
         if callback is not self._callback:
             self._callback_over()
             self._callback = callback
-            self._since = now - kept_out
+            self._since = min(since, now - kept_out)
             self._delayed = None
             if not kept_out:
                 return

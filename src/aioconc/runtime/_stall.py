@@ -23,7 +23,7 @@ class LoopStall:
     """One time that the event loop was held up.
 
     Attributes:
-        seconds: for how long; at most two looks (two fifths of the threshold) too little.
+        seconds: for how long; at most half of the threshold too little.
         cause: as far as can be told. "code": a callback or a step of a task computed, or waited in
             a blocking call; "gc": more than half of the time went to the garbage collector; "gil":
             other threads kept the interpreter to themselves; "debugger": the loop's thread was in

@@ -23,13 +23,13 @@ class watch_loop:  # noqa: N801  # reads as a phrase: `with watch_loop():`
 
     Equals asyncio's debug mode with `loop.slow_callback_duration`, but names the line while it
     holds the loop, tells a hang while it lasts, and costs little enough to be left on. A thread
-    looks five times per threshold at the stack of the loop's thread, and a timer in the loop
+    looks four times per threshold at the stack of the loop's thread, and a timer in the loop
     notes when it comes round. Each stall is reported once: when it has ended, or while it goes on
     if that takes ten thresholds and 5 s. Of more than 10 in a minute, the rest is only counted.
 
     Args:
         threshold: seconds > 0 for which one callback, or the step of a task from one await to the
-            next, may take. What is longer by half is found for certain, what is shorter is never
+            next, may take. What is longer by two thirds is found for certain, what is shorter is never
             reported. Time for which a busy machine kept the thread waiting does not count (on
             Linux).
         on_block: called with each `LoopStall`, in the watching thread: the loop may be held up. What
@@ -77,7 +77,9 @@ class watch_loop:  # noqa: N801  # reads as a phrase: `with watch_loop():`
         reporter = Reporter(loop, self._threshold, self._on_block)
         # A clock of its own, as in tests, would have nothing but the ticks to wait for.
         own_clock = getattr(type(loop), "time", None) is not asyncio.BaseEventLoop.time
-        watchdog = Watchdog(loop, self._threshold, reporter, name="watch_loop", ticks=not own_clock)
+        watchdog = Watchdog(
+            loop, self._threshold, reporter, looks=4, name="watch_loop", timer=not own_clock
+        )
         reporter.worked, reporter.slices = watchdog.worked, watchdog.slices
         gc_clock.begin()
         try:

@@ -160,7 +160,7 @@ class no_blocking:  # noqa: N801  # reads as a phrase: `with no_blocking():`
             ) from None
         self._report = BlockReport()
         watchdog = Watchdog(
-            loop, self._threshold, _Spots(self._report), name="no_blocking", ticks=False
+            loop, self._threshold, _Spots(self._report), looks=5, name="no_blocking", timer=False
         )
         watchdog.begin()
         self._watchdog = watchdog
