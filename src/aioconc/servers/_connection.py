@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 import anyio
 from anyio.abc import ByteStream, SocketAttribute
 
+from aioconc.servers._idle import IdleClock
 from aioconc.sync import Event
-from aioconc.tasks import CancelScope, move_on_after
+from aioconc.tasks import CancelScope
 
 T = TypeVar("T")
 
@@ -60,7 +61,6 @@ class Connection(ByteStream):
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self._stream = stream
-        self._idle_timeout = idle_timeout
         self._loop = loop
         self._closed = False
         self._has_received = False
@@ -68,6 +68,10 @@ class Connection(ByteStream):
         self._waits: set[CancelScope] = set()
         # What tells of the client's end rather than of a fault of the handler.
         self.failures: list[BaseException] = []
+        self._receiving = self._sending = None
+        if idle_timeout is not None:
+            self._receiving = IdleClock(idle_timeout, "sent nothing", self.failures)
+            self._sending = IdleClock(idle_timeout, "took nothing", self.failures)
         self.peer = peer
         self.draining = draining
 
@@ -85,14 +89,11 @@ class Connection(ByteStream):
         Cancellation:
             Nothing is lost.
         """
-        if self._idle_timeout is None:
+        if self._receiving is None:
             data = await self._noting(self._stream.receive(max_bytes))
         else:
-            with move_on_after(self._idle_timeout):
+            with self._receiving:
                 data = await self._noting(self._stream.receive(max_bytes))
-                self._has_received = True
-                return data
-            raise self._timed_out("sent nothing")
         self._has_received = True
         return data
 
@@ -106,15 +107,13 @@ class Connection(ByteStream):
         Cancellation:
             A part of it may have been sent.
         """
-        if self._idle_timeout is None:
+        if self._sending is None:
             await self._noting(self._stream.send(item))
             return
         for at in range(0, len(item), _PIECE):
             piece = item if len(item) <= _PIECE else item[at : at + _PIECE]
-            with move_on_after(self._idle_timeout) as scope:
+            with self._sending:
                 await self._noting(self._stream.send(piece))
-            if scope.cancelled_caught:
-                raise self._timed_out("took nothing")
 
     async def send_eof(self) -> None:
         """Tell the client that nothing more will be sent; receiving goes on."""
@@ -130,20 +129,22 @@ class Connection(ByteStream):
     def until_drain(self) -> Iterator[CancelScope]:
         """A block that ends quietly as soon as the server drains.
 
-        For the wait for the next piece of work, where nothing is lost if it does not come:
-
-            while not connection.draining.is_set():
-                with connection.until_drain() as wait:
-                    request = await connection.receive()
-                if wait.cancelled_caught:
-                    break
-                await answer(request, connection)
+        For the wait for the next piece of work, where nothing is lost if it does not come.
 
         A client that has not sent anything yet, or from whom there is something to receive, gets a
         second longer.
 
         Returns:
             A `CancelScope`; `cancelled_caught` tells afterwards whether the block was ended.
+
+        Example:
+            >>> async def handler(connection: Connection) -> None:
+            ...     while not connection.draining.is_set():
+            ...         with connection.until_drain() as wait:
+            ...             request = await connection.receive()
+            ...         if wait.cancelled_caught:
+            ...             break
+            ...         await connection.send(request.upper())
         """
         with CancelScope(name="until drain") as scope:
             self._waits.add(scope)
@@ -196,10 +197,11 @@ class Connection(ByteStream):
             self.failures.append(error)
             raise
 
-    def _timed_out(self, what: str) -> TimeoutError:
-        error = TimeoutError(f"the client {what} for {self._idle_timeout:g} s")
-        self.failures.append(error)
-        return error
+    def stop_clocks(self) -> None:
+        """Nothing is received or sent any more."""
+        for clock in (self._receiving, self._sending):
+            if clock is not None:
+                clock.close()
 
     def __repr__(self) -> str:
         state = ", closed" if self._closed else ", draining" if self.draining.is_set() else ""

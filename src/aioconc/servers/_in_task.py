@@ -63,6 +63,7 @@ class InTask:
             raise
         finally:
             link.drain = None
+            connection.stop_clocks()
             await self._close(connection, link, orderly)
 
     async def _open(self, link: Link) -> ByteStream:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from aioconc import move_on_after
+from aioconc import CancelScope, move_on_after
 from aioconc.servers import Connection
 from tests.unit.servers.serving import ask, client, echo, end_of, serving, until
 
@@ -110,3 +110,65 @@ async def test_a_cancelled_receive_loses_nothing(idle_timeout: float | None) -> 
         await waiting.wait()
         writer.write(b"x")
         assert await end_of(reader) == "end after b'x'"
+
+
+async def test_a_cancellation_in_the_tick_of_the_time_out_is_not_swallowed() -> None:
+    """The scope around it ends; the idle timeout does not take its cancellation away."""
+    ended = []
+
+    async def handler(connection: Connection) -> None:
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task()
+        assert task is not None
+        clock = connection._receiving
+        assert clock is not None
+        with CancelScope() as scope:
+            # Both in one callback, so that neither has struck before the other.
+            def both() -> None:
+                clock._since -= 3600
+                assert clock._timer is not None
+                clock._timer.cancel()
+                clock._look()
+                scope.cancel()
+
+            loop.call_soon(both)
+            await connection.receive()
+        ended.append((scope.cancelled_caught, task.cancelling()))
+        await connection.send(b"still here")
+
+    async with serving(handler, idle_timeout=3600) as server, client(server) as (reader, _):
+        assert await end_of(reader) == "end after b'still here'"
+    assert ended == [(True, 0)]
+
+
+async def test_data_that_comes_with_the_time_out_is_kept() -> None:
+    """The operation raises, and the next one gets what has arrived in the same tick."""
+
+    async def handler(connection: Connection) -> None:
+        clock = connection._receiving
+        assert clock is not None
+        receive = asyncio.ensure_future(connection.receive())
+        await asyncio.sleep(0)
+
+        def strike() -> None:
+            clock._since -= 3600
+            assert clock._timer is not None
+            clock._timer.cancel()
+            clock._look()
+
+        await connection.send(b"go")
+        protocol = connection._stream._protocol  # type: ignore[attr-defined]
+        while not protocol.read_queue:
+            await asyncio.sleep(0)
+            if protocol.read_queue and not receive.done():
+                strike()
+        try:
+            data = await receive
+        except TimeoutError:
+            data = await connection.receive()
+        await connection.send(data)
+
+    async with serving(handler, idle_timeout=3600) as server, client(server) as (reader, writer):
+        assert await reader.readexactly(2) == b"go"
+        writer.write(b"data")
+        assert await end_of(reader) == "end after b'data'"
