@@ -14,7 +14,7 @@ from aioconc.errors import OwnerDied
 from tests.system.manager_victims import How, Nursery, nursery
 from tests.system.process_tools import until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.loops("asyncio")]
 
 FACES: list[Any] = ["sync", "async"]
 
@@ -197,6 +197,7 @@ async def kill_at_random(manager: Manager, victims: Nursery, times: int, seed: i
     assert (left.getters_waiting, left.putters_waiting) == (0, 0)
 
 
+@pytest.mark.loops("asyncio", "uvloop")
 async def test_others_go_on_after_kills_at_random(manager: Manager, victims: Nursery) -> None:
     """A sample."""
     await kill_at_random(manager, victims, 25, seed=1)

@@ -9,7 +9,7 @@ import builtins
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from aioconc._internal._check import check_choice, check_count
 from aioconc.channels._manager import _locks, _meeting, _queues, _tables
@@ -193,7 +193,11 @@ class Manager:
         """
         return self._make(SharedPriorityQueue, _queues.PriorityThing(maxsize), maxsize)
 
-    def dict(self, items: "Mapping[K, V] | Iterable[tuple[K, V]]" = ()) -> SharedDict[K, V]:
+    @overload
+    def dict(self) -> SharedDict[Any, Any]: ...
+    @overload
+    def dict(self, items: "Mapping[K, V] | Iterable[tuple[K, V]]") -> SharedDict[K, V]: ...
+    def dict(self, items: "Mapping[K, V] | Iterable[tuple[K, V]]" = ()) -> SharedDict[Any, Any]:
         """A dict.
 
         Args:
@@ -209,7 +213,11 @@ class Manager:
         }
         return self._make(SharedDict, _tables.DictThing(entries))
 
-    def list(self, items: Iterable[T] = ()) -> SharedList[T]:
+    @overload
+    def list(self) -> SharedList[Any]: ...
+    @overload
+    def list(self, items: Iterable[T]) -> SharedList[T]: ...
+    def list(self, items: Iterable[Any] = ()) -> SharedList[Any]:
         """A list.
 
         Args:
