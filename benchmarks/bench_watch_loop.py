@@ -2,9 +2,9 @@
 
 Runs a program that idles, one whose loop turns as fast as it can, and one whose steps compute for a
 millisecond each; with nothing, with `watch_loop`, and in asyncio's debug mode, in turn, each for
-some seconds. Shows processor time in percent of one core: that of the watching thread and, for
-the busy programs, what the same work costs more than without (median of the rounds; on a machine
-that others use this wavers by some percent, and the thread's own time does not).
+some seconds. Shows processor time in percent of one core: of the process, of the watching thread, and what the
+same work costs more than with nothing (median of the rounds; on a machine that others use this
+wavers, and the thread's own time hardly does).
 
     python benchmarks/bench_watch_loop.py --rounds 9
     python benchmarks/bench_watch_loop.py --what idle --threshold 0.05 --seconds 10
@@ -101,6 +101,13 @@ def measure(what: str, way: str, args: Any) -> dict[str, float]:
     return run(main, loop=args.loop, debug=way == "asyncio debug mode")
 
 
+def extra(what: str, watched: dict[str, float], bare: dict[str, float]) -> float:
+    """How much more the same work costs when it is watched, in percent of one core."""
+    if what == "idle":
+        return watched["core"] - bare["core"]
+    return watched["core"] * (1 - bare["each"] / watched["each"])
+
+
 def compare(what: str, args: Any) -> None:
     """Measure all ways in turn, and print a table."""
     ways = [way for way in WAYS if harness.wanted(way, args.only)]
@@ -114,16 +121,11 @@ def compare(what: str, args: Any) -> None:
         thread = statistics.median(each["thread"] for each in rounds[way])
         more = None
         if "nothing" in rounds and way != "nothing":
-            pairs = list(zip(rounds[way], rounds["nothing"], strict=True))
-            key = "core" if what == "idle" else "each"
-            scale = 1 if what == "idle" else 100
-            more = statistics.median(
-                a[key] - b[key] if what == "idle" else scale * (a[key] / b[key] - 1)
-                for a, b in pairs
-            )
+            pairs = zip(rounds[way], rounds["nothing"], strict=True)
+            more = statistics.median(extra(what, a, b) for a, b in pairs)
         rows.append([way, harness.number(core), harness.number(thread, 3), harness.number(more, 2)])
         results.append({"way": way, "core": core, "thread": thread, "more": more})
-    head = ["", "% of a core", "its thread, %", "more than nothing, %"]
+    head = ["", "% of a core", "its thread, %", "more than nothing, % of a core"]
     title = f"watching a loop: {what}, {args.loop}, threshold {args.threshold:g} s"
     harness.report(title, results, harness.table(head, rows), as_json=args.json)
 

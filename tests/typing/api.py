@@ -4,6 +4,7 @@ Every `assert_type` is exact: an `Any` that slips into a signature makes it fail
 """
 
 import asyncio
+import signal
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
 from concurrent.futures import Executor as StandardExecutor, Future
 from socket import socket
@@ -34,11 +35,24 @@ from aioconc import (
     shielded,
     use,
 )
+from aioconc.channels import SharedArray
+from aioconc.errors import OwnerDied
 from aioconc.executors import Executor, FuturesExecutor, ProcessExecutor, iterate_in_thread
 from aioconc.executors.greenlets import GeventExecutor, await_, greenlet_run
 from aioconc.flow import MapRun
 from aioconc.generators import Step, delegate, drive, feed, into, primed, safe_stream
-from aioconc.runtime import Portal, iterate_blocking, open_portal
+from aioconc.runtime import (
+    LoopStall,
+    Portal,
+    Shutdown,
+    WatchStatistics,
+    graceful,
+    iterate_blocking,
+    open_portal,
+    open_signals,
+    run_sync,
+    watch_loop,
+)
 from aioconc.servers import Connection, ServerStatistics, TcpServer, ready, serve_prefork, serve_tcp
 from aioconc.sync import LockStatistics, PriorityQueue, QueueStatistics, Timer, every
 from aioconc.testing import (
@@ -261,6 +275,24 @@ def check_run() -> None:
     assert_type(run(lambda: fetch("a")), Page)
 
 
+async def check_runtime() -> None:
+    assert_type(run(fetch, "a", eager_tasks=True), Page)
+    assert_type(run_sync(fetch, "a"), Page)
+    assert_type(run_sync(fetch("a"), loop="asyncio"), Page)
+    async with open_signals(signal.SIGHUP) as arriving:
+        assert_type(arriving, AsyncIterator[signal.Signals])
+    async with graceful(signal.SIGTERM, drain=None) as shutdown:
+        assert_type(shutdown, Shutdown)
+        assert_type(shutdown.signal, signal.Signals | None)
+        assert_type(shutdown.requested, Event)
+
+    def tell(stall: LoopStall) -> str:
+        return stall.where
+
+    with watch_loop(0.1, tell) as watch:
+        assert_type(watch.statistics(), WatchStatistics)
+
+
 def check_cancel_everywhere() -> None:
     assert_type(cancel_everywhere(main), CancelReport)
     report = cancel_everywhere(
@@ -336,3 +368,20 @@ async def check_bridges() -> None:
         assert_type(await anext(found), Page)
     async with iterate_in_thread(lambda: [1], on_cancel="abandon") as numbers:
         assert_type([number async for number in numbers], list[int])
+
+
+async def check_shared_arrays() -> None:
+    with SharedArray((2, 3), "float32", lock=True) as shared:
+        assert_type(shared, SharedArray)
+        assert_type(shared.view, memoryview)
+        assert_type(shared.shape, tuple[int, ...])
+        async with shared.lock:
+            pass
+        async with shared.lock.recover() as died:
+            assert_type(died, OwnerDied | None)
+        assert_type(shared.lock.sync.acquire(timeout=1), bool)
+        assert_type(await offload_cpu(give_back, shared), SharedArray)
+
+
+def give_back(shared: SharedArray) -> SharedArray:
+    return shared

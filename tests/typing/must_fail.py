@@ -21,10 +21,11 @@ from aioconc import (
     race,
     run,
 )
+from aioconc.channels import SharedArray
 from aioconc.executors import iterate_in_thread
 from aioconc.executors.greenlets import GeventExecutor, await_, greenlet_run
 from aioconc.generators import delegate, drive, feed, into, primed, safe_stream
-from aioconc.runtime import Portal, iterate_blocking
+from aioconc.runtime import Portal, graceful, iterate_blocking, open_signals, run_sync, watch_loop
 from aioconc.servers import Connection, serve_prefork, serve_tcp
 from aioconc.sync import Timer, every
 from aioconc.testing import cancel_everywhere, no_blocking, no_leaks
@@ -131,6 +132,20 @@ async def generators(queue: Queue[int]) -> None:
     into([1])  # error
 
 
+async def runtime() -> None:
+    run_sync(fetch, 1)  # error
+    run_sync(parse, "a")  # error
+    run_sync(fetch, "a", loop="trio")  # error
+    async for _ in open_signals(1):  # error
+        pass
+    open_signals("SIGHUP")  # error
+    graceful(drain="5")  # error
+    with graceful():  # error
+        pass
+    with watch_loop(0.1, lambda: None):  # error
+        pass
+
+
 async def primitives(queue: Queue[int], lock: Lock) -> None:
     await queue.put("1")  # error
     await queue.put_many(["1"])  # error
@@ -180,3 +195,12 @@ async def servers() -> None:
     await serve_tcp(answer, "8000")  # error
     serve_prefork(answer, 0)  # error
     serve_prefork(servers(), 0)  # error
+
+
+async def shared_arrays(shared: SharedArray) -> None:
+    SharedArray("2")  # error
+    SharedArray(2, lock=None)  # error
+    shared[0] = 1  # error
+    with shared.lock:  # error
+        pass
+    shared.lock.sync.acquire(5)  # error
