@@ -63,7 +63,7 @@ class Job:
         self.fn = fn
         self.args = args
         self.kwargs = kwargs
-        self.label = name or name_of(fn)
+        self.label = name or getattr(fn, "__qualname__", None) or name_of(fn)
 
     def claim(self) -> bool:
         """True for the one who gets the job."""

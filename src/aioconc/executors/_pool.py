@@ -22,7 +22,7 @@ from aioconc.executors._callables import check_function, is_plain
 from aioconc.executors._options import CallOptions
 from aioconc.executors._queue import JobQueue
 from aioconc.tasks._join import join
-from aioconc.tasks._scope import raise_if_cancelled
+from aioconc.tasks._scope import is_in_scope, raise_if_cancelled
 
 _log = logging.getLogger("aioconc.executors")
 
@@ -145,7 +145,7 @@ class Pool:
             self.completed += 1
         elif good is not None:
             self.failed += 1
-        return self._next() if self.queue else None
+        return self._next() if self.queue.lanes else None
 
     def _next(self) -> Job | None:
         if not self.queue or len(self.running) >= self.max_workers:
@@ -276,7 +276,8 @@ class PoolExecutor(Executor):
             check_function(
                 fn, f"{type(self).__name__}.run", coroutines=self.capabilities.coroutines
             )
-        raise_if_cancelled()
+        if is_in_scope() is not None:
+            raise_if_cancelled()
         options = self._options
         call = self._call(fn, args, kwargs, options)
         # For a further attempt, which sends what was pickled for the first one.
@@ -319,7 +320,8 @@ class PoolExecutor(Executor):
 
     async def _finish(self, call: Call, options: CallOptions) -> Any:
         """Submit the call and see it to its end, whatever happens to this task."""
-        self._pool.submit(call)
+        pool = self._pool
+        pool.submit(call)
         call.mailbox.awaited += 1
         patience = None
         if options.queue_timeout is not None:
@@ -337,7 +339,8 @@ class PoolExecutor(Executor):
             raise
         finally:
             call.mailbox.awaited -= 1
-            call.stop_clock()
+            if call.timer is not None:
+                call.stop_clock()
             if patience is not None:
                 patience.cancel()
         if call.expired:

@@ -9,17 +9,18 @@ from aioconc.executors._call import Job
 class JobQueue:
     """Not thread-safe: the pool's lock is held around every call."""
 
-    # Rule: no lane is empty, so that the highest priority is one look away.
+    # Rule: no lane is empty, so that the highest priority, and whether there is a job, is one look
+    #       away.
     def __init__(self) -> None:
-        self._lanes: dict[int, OrderedDict[Job, None]] = {}
+        self.lanes: dict[int, OrderedDict[Job, None]] = {}
 
     def push(self, job: Job) -> None:
         """Add a job at the end of its lane."""
-        self._lanes.setdefault(job.priority, OrderedDict())[job] = None
+        self.lanes.setdefault(job.priority, OrderedDict())[job] = None
 
     def pop(self) -> Job:
         """Take the first job of the highest priority. There must be one."""
-        lanes = self._lanes
+        lanes = self.lanes
         # Nearly always there is one lane only.
         priority = next(iter(lanes)) if len(lanes) == 1 else max(lanes)
         job, _ = lanes[priority].popitem(last=False)
@@ -29,22 +30,22 @@ class JobQueue:
 
     def discard(self, job: Job) -> None:
         """Take a job out, if it is here."""
-        lane = self._lanes.get(job.priority)
+        lane = self.lanes.get(job.priority)
         if lane is not None and job in lane:
             del lane[job]
             if not lane:
-                del self._lanes[job.priority]
+                del self.lanes[job.priority]
 
     def clear(self) -> None:
         """Drop them all."""
-        self._lanes.clear()
+        self.lanes.clear()
 
     def __len__(self) -> int:
-        return sum(map(len, self._lanes.values()))
+        return sum(map(len, self.lanes.values()))
 
     def __bool__(self) -> bool:
-        return bool(self._lanes)
+        return bool(self.lanes)
 
     def __iter__(self) -> Iterator[Job]:
-        for priority in sorted(self._lanes, reverse=True):
-            yield from self._lanes[priority]
+        for priority in sorted(self.lanes, reverse=True):
+            yield from self.lanes[priority]

@@ -27,7 +27,7 @@ def take_value(job: Job, load: Callable[[Any], Any], data: Any) -> bool:
     try:
         job.value = load(data)
     except BaseException as problem:
-        job.error = _cannot_unpickle(job, "result", problem)
+        job.error = cannot_unpickle(job.label, "result", problem)
         return False
     return True
 
@@ -45,7 +45,7 @@ def take_error(job: Job, data: bytes, text: str, frames: Any) -> None:
     try:
         error = pickle.loads(data)
     except BaseException as problem:
-        job.error = _cannot_unpickle(job, "exception", problem)
+        job.error = cannot_unpickle(job.label, "exception", problem)
         return
     job.error = error
     error.__cause__ = RemoteTraceback(text)
@@ -58,11 +58,12 @@ def take_error(job: Job, data: bytes, text: str, frames: Any) -> None:
             _log.debug("the worker's traceback could not be rebuilt", exc_info=True)
 
 
-def _cannot_unpickle(
-    job: Job, where: Literal["result", "exception"], problem: BaseException
+def cannot_unpickle(
+    label: str, where: Literal["result", "exception"], problem: BaseException
 ) -> SerializationError:
+    """The error for an outcome that does not make sense here."""
     error = SerializationError(
-        f"the {where} of {job.label} cannot be unpickled: {type(problem).__name__}: {problem}",
+        f"the {where} of {label} cannot be unpickled: {type(problem).__name__}: {problem}",
         where=where,
         side="parent",
     )

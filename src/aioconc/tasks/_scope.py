@@ -17,6 +17,9 @@ from aioconc._internal._check import check_timeout
 
 _current: ContextVar["CancelScope | None"] = ContextVar("aioconc_scope", default=None)
 
+# None: no scope can be cancelled here, and there is no need to call `raise_if_cancelled`.
+is_in_scope = _current.get
+
 
 # Scope life:   new -> open -> closed.  cancel() may be called at any time; only an open
 # scope delivers it.

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from aioconc._wire._descriptors import Carried
 
 # Read at a time: one read is enough for nearly every call, and for a burst of credits.
-_READ = 16_384
+_READ = 4_096
+_READ_MORE = 65_536
 
 # Bytes below which the pieces of a frame are joined: copying them costs less than telling the
 # kernel of each.
@@ -159,7 +160,8 @@ class Cord:
         if self._loans.returned:
             self.send_all([b"".join(wire.encode(wire.RELEASE, 0, self._loans.take_returned()))])
         decoder = self._decoder
-        data, arrived = receive(self._sock, max(_READ, decoder.missing), flags)
+        size = max(_READ_MORE, decoder.missing) if decoder.missing else _READ
+        data, arrived = receive(self._sock, size, flags)
         if not data:
             raise EOFError
         for frame in decoder.feed(data, arrived):

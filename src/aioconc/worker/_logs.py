@@ -34,8 +34,8 @@ class Logs:
         self._cord = cord
         self._levels = levels
         self._label = label
-        self._waiting: deque[bytes] = deque()
-        self._dropped = 0
+        self.waiting: deque[bytes] = deque()
+        self.dropped = 0
         self._set_levels: Callable[[Any], None] | None = None
         when_loaded("logging", self.install)
 
@@ -55,9 +55,9 @@ class Logs:
 
     def _offer(self, record: bytes) -> None:
         """From any thread, with the handler's lock: send a record, now or later, without waiting."""
-        waiting = self._waiting
+        waiting = self.waiting
         if len(waiting) >= _MOST:
-            self._dropped += 1
+            self.dropped += 1
         else:
             waiting.append(b"".join(wire.encode(wire.LOG, 0, record)))
         while (frame := self._pop()) is not None:
@@ -67,19 +67,17 @@ class Logs:
 
     def flush(self) -> None:
         """In the main thread, at the end of a call: send what waits."""
-        if not self._waiting and not self._dropped:
-            return
         while (frame := self._pop()) is not None:
             self._cord.send_all([frame])
-        if self._dropped:
+        if self.dropped:
             from aioconc.worker._log_handler import warn_of_dropped
 
-            dropped, self._dropped = self._dropped, 0
+            dropped, self.dropped = self.dropped, 0
             warn_of_dropped(dropped)
 
     def _pop(self) -> bytes | None:
         # One step, since a thread that logs and the end of a call may be here at the same time.
         try:
-            return self._waiting.popleft()
+            return self.waiting.popleft()
         except IndexError:
             return None

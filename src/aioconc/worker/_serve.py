@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+_CALL = wire.CALL
+_KEEP = layout.KEEP
 _unpack_head = layout.CALL_HEAD.unpack_from
 _HEAD_SIZE = layout.CALL_HEAD.size
 
@@ -51,13 +53,36 @@ class Worker:
         """Run calls until the parent closes its end."""
         while True:
             kind, number, payload, descriptors = self._cord.next()
-            if kind == wire.CALL:
-                self._call(number, payload, descriptors)
+            if kind == _CALL:
+                if type(payload) is not bytes or not self._call_known(number, payload):
+                    self._call(number, payload, descriptors)
             elif kind == wire.LEVELS:
                 if self._logs is not None:
                     self._logs.take_levels(load(payload))
             elif kind == wire.BYE:
                 return
+
+    def _call_known(self, number: int, payload: bytes) -> bool:
+        """Run a small call of a function that is known, as nearly all are; False: it is another."""
+        flags, attempt, fn_number, length, _ = _unpack_head(payload)
+        known = self._known.get(fn_number)
+        if flags != _KEEP or length or known is None:
+            return False
+        if self._begun is not None:
+            self._begun[0] = number
+        fn, label = known
+        try:
+            arguments = [*load(payload[_HEAD_SIZE:])]
+        except BaseException as error:
+            self._did_not_arrive(number, label, error)
+            return True
+        served = Served(self._cord, number, self._executor, label, attempt)
+        place.link, self._label = served, label
+        try:
+            copy_context().run(self._run, served, (), fn, arguments)
+        finally:
+            self._leave(served)
+        return True
 
     def _call(self, number: int, payload: "memoryview | bytes", descriptors: int) -> None:
         if self._begun is not None:
@@ -86,9 +111,7 @@ class Worker:
                 named, arguments = arguments
                 variables = [(_variable(*name), value) for name, value in named]
         except BaseException as error:
-            from aioconc.worker._failures import cannot_unpickle
-
-            self._fail(number, cannot_unpickle(label, error), error)
+            self._did_not_arrive(number, label, error)
             return
         finally:
             del record, body, payload
@@ -97,8 +120,7 @@ class Worker:
             fn = arguments.pop(0)
         reports = bool(flags & layout.REPORTS)
         served = Served(self._cord, number, self._executor, label, attempt, reports, credit)
-        place.link = served
-        self._label = label
+        place.link, self._label = served, label
         try:
             # In a context of its own, so that what it sets does not reach the next call.
             if flags & layout.MANY:
@@ -110,10 +132,14 @@ class Worker:
                 # `_run` empties the list, so that nothing holds the arguments longer than it.
                 copy_context().run(self._run, served, variables, fn, arguments)
         finally:
-            place.link = None
-            self._label = ""
-            while at_end:
-                at_end.pop()(served)
+            self._leave(served)
+
+    def _leave(self, served: Served) -> None:
+        """The call has ended."""
+        place.link = None
+        self._label = ""
+        while at_end:
+            at_end.pop()(served)
 
     # -- kinds of call ------------------------------------------------------------------------
 
@@ -133,8 +159,9 @@ class Worker:
             return
         del args, kwargs
         if (body := dump_plain(value)) is not None:
-            if self._logs is not None:
-                self._logs.flush()
+            logs = self._logs
+            if logs is not None and (logs.waiting or logs.dropped):
+                logs.flush()
             self._cord.send_small(wire.RESULT, served.number, body)
             return
         try:
@@ -183,6 +210,11 @@ class Worker:
         self._cord.send(kind, number, *pieces)
 
     # -- failures -----------------------------------------------------------------------------
+
+    def _did_not_arrive(self, number: int, label: str, error: BaseException) -> None:
+        from aioconc.worker._failures import cannot_unpickle
+
+        self._fail(number, cannot_unpickle(label, error), error)
 
     def _fail(self, number: int, error: BaseException, origin: BaseException) -> None:
         from aioconc.worker._failures import packed

@@ -44,8 +44,8 @@ class Served:
         executor: str,
         label: str,
         attempt: int,
-        reports: bool,
-        credit: int,
+        reports: bool = False,
+        credit: int = 0,
     ) -> None:
         self.cord = cord
         self.number = number

@@ -24,13 +24,11 @@ class Carried:
     """
 
     def __init__(self, variables: Iterable[ContextVar[Any]]) -> None:
-        self._variables = [(each, _name_of(each)) for each in variables]
+        self.variables = [(each, _name_of(each)) for each in variables]
 
     def values(self) -> tuple[tuple[tuple[str, str], Any], ...]:
         """`((module, name), value)` of those that have a value here."""
-        if not self._variables:
-            return ()
-        found = [(name, each.get(_MISSING)) for each, name in self._variables]
+        found = [(name, each.get(_MISSING)) for each, name in self.variables]
         return tuple(each for each in found if each[1] is not _MISSING)
 
 

@@ -197,16 +197,20 @@ class ProcessExecutor(StreamingExecutor):
         assert isinstance(call, ProcessCall)
         made = ProcessCall(fn, args, kwargs, self._options)
         made.pool_name = call.pool_name
+        made.writable = call.writable
         made.attempt = call.attempt + 1
         made.pack_again(call, cargo)
         return made
 
     def _prepare(self, call: ProcessCall, flags: int = 0) -> None:
         """Pickle a call of this pool."""
-        call.pool_name = self._processes.kind
+        processes, carried = self._processes, self._carried
+        call.pool_name = processes.kind
+        if self._options.writable:
+            call.writable = True
         if call.on_report is not None:
             flags |= REPORTS
-        call.pack(self._processes.functions, flags, self._carried.values())
+        call.pack(processes.functions, flags, carried.values() if carried.variables else ())
 
     def _make_map(
         self,

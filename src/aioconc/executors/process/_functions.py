@@ -13,9 +13,24 @@ from types import BuiltinFunctionType, FunctionType
 from typing import Any, Final
 
 from aioconc._wire._body import dump
+from aioconc._wire._call import CALL_HEAD, KEEP
 
 # Functions that are remembered; more than a program calls in turn, and few kilobytes.
 _MOST: Final = 256
+
+
+class Known:
+    """A function that is found by its name."""
+
+    __slots__ = ("_fn", "head", "number", "record")
+
+    def __init__(self, fn: Callable[..., Any], number: int, record: bytes) -> None:
+        # Held, so that no other function can come to have its identity.
+        self._fn = fn
+        self.number = number
+        self.record = record
+        # What nearly every call of it begins with, once its worker has the record.
+        self.head = CALL_HEAD.pack(KEEP, 1, number, 0, 0)
 
 
 class Functions:
@@ -25,12 +40,11 @@ class Functions:
     #       what it stands for now is told by the record it was sent, not by the number.
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        # (function, label) -> its number and record. Holds the function, so that no other can
-        # come to have its identity.
-        self._known: OrderedDict[tuple[int, str], tuple[Any, int, bytes]] = OrderedDict()
+        # Identity of a function and its label -> what is sent for it.
+        self._known: OrderedDict[tuple[int, str], Known] = OrderedDict()
 
-    def find(self, fn: Callable[..., Any], label: str) -> tuple[int, bytes] | None:
-        """Number and record of `fn`; None if it must be pickled with every call."""
+    def find(self, fn: Callable[..., Any], label: str) -> "Known | None":
+        """What is sent for `fn`; None if it must be pickled with every call."""
         key = (id(fn), label)
         found = self._known.get(key)
         if found is None:
@@ -39,13 +53,13 @@ class Functions:
             record = b"".join(dump((fn, label)))
             with self._lock:
                 if key in self._known:  # another thread was faster
-                    _, number, record = self._known[key]
-                elif len(self._known) < _MOST:
+                    return self._known[key]
+                if len(self._known) < _MOST:
                     number = len(self._known) + 1
                 else:
-                    _, (_, number, _) = self._known.popitem(last=False)
-                found = self._known[key] = (fn, number, record)
-        return found[1], found[2]
+                    number = self._known.popitem(last=False)[1].number
+                found = self._known[key] = Known(fn, number, record)
+        return found
 
 
 def _is_found_by_name(fn: Any) -> bool:

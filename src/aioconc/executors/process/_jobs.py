@@ -32,8 +32,7 @@ from aioconc.errors import SerializationError
 from aioconc.executors._call import Call
 from aioconc.executors._callables import name_of
 from aioconc.executors._futures_face import FutureJob
-from aioconc.executors._options import CallOptions
-from aioconc.executors._remote import take_error, take_value
+from aioconc.executors._remote import cannot_unpickle, take_error, take_value
 from aioconc.executors.process._functions import Functions
 from aioconc.worker._failures import failed
 
@@ -63,12 +62,16 @@ class ProcessJob:
     kwargs: Any
     attempt: int
     timeout: float | None
+    value: Any
+    error: BaseException | None
     flags: int
     # Items that the worker may send before it is told of more.
     credit: int = 0
     fn_number: int
     record: bytes
     body: "list[bytes | memoryview]"
+    # The payload, for a worker that has the function, if that is small and was easy to pickle.
+    short: bytes | None = None
     # The body, if it has large buffers or descriptors; `body` is then empty.
     cargo: "Parts | None"
     # Arrays arrive writable, on both sides.
@@ -106,14 +109,16 @@ class ProcessJob:
                 plain = dump_plain_arguments(args, kwargs)
                 if plain is not None:
                     self.flags, self.body = layout.KEEP, [plain]
-                    self.fn_number, self.record = found
+                    self.fn_number, self.record = found.number, found.record
+                    if self.attempt == 1 and not self.credit:
+                        self.short = found.head + plain
                     del self.fn, self.args, self.kwargs
                     return
             args, kwargs = _ready(args), _ready_keywords(kwargs)
             content: Any
             if found is not None:
                 flags |= layout.KEEP
-                self.fn_number, self.record = found
+                self.fn_number, self.record = found.number, found.record
                 content = args if flags & layout.MANY else (args, kwargs)
             else:
                 flags |= layout.WHOLE
@@ -161,6 +166,13 @@ class ProcessJob:
 
     def take_reply(self, good: bool, payload: "memoryview | bytes") -> None:
         """The call has ended; unpickled now, or later if it is large."""
+        if good and type(payload) is bytes:  # small, and nothing came with it
+            try:
+                self.value = load(payload)
+                self.good = True
+            except BaseException as problem:
+                self.error = cannot_unpickle(self.label, "result", problem)
+            return
         self.good = good
         if type(payload) is not bytes and takes_long(payload):
             self.unread = payload
@@ -217,19 +229,14 @@ class ProcessCall(Call, ProcessJob):
     carries_context = False
     unread_reports = 0
 
-    def __init__(
-        self, fn: Callable[..., Any], args: Any, kwargs: Mapping[str, Any], options: CallOptions
-    ) -> None:
-        Call.__init__(self, fn, args, kwargs, options)
-        if options.writable:
-            self.writable = True
-
     # The clock begins when the worker has it.
     start = Call.claim
 
     def hand_over(self) -> None:
         if self.loop_calls is None:
-            self.arrive()
+            self.ended = True  # as in `arrive`
+            if not self.waiter.done():
+                self.waiter.set_result(None)
         else:
             # A worker that died has left behind what it called in the loop.
             self.loop_calls.close(self.arrive)

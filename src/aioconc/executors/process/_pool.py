@@ -45,6 +45,10 @@ _MOST_SENT = 3
 _LOOK = 0.002
 
 
+# In place of a job: this worker gets none.
+_UNUSABLE: Any = object()
+
+
 class ProcessPool(Pool):
     """Worker processes, of which the one that went idle last is used first.
 
@@ -113,6 +117,22 @@ class ProcessPool(Pool):
 
     # -- a job looks for a worker ---------------------------------------------------------------
 
+    def submit(self, job: Any) -> None:
+        if not self.is_patrolled or asyncio._get_running_loop() is not job.loop:
+            super().submit(job)
+            return
+        # The same, with the lock taken once.
+        with self.lock:
+            if not self._admit(job):
+                return
+            worker = self._take_idle(job)
+        if worker is None:
+            self.provide()
+        elif worker.mailbox is job.mailbox:
+            self._run(worker, job)
+        else:
+            self._give(worker, job)
+
     def launch(self, job: Any) -> None:
         if asyncio._get_running_loop() is job.loop:
             self._begin(job)
@@ -124,25 +144,26 @@ class ProcessPool(Pool):
         if not self.is_patrolled:
             start_patrol(self)
         with self.lock:
-            worker = self._take_idle(job.loop)
-            if worker is None:
-                self.need[job] = None
+            worker = self._take_idle(job)
         if worker is None:
             self.provide()
         else:
             self._give(worker, job)
 
-    def _take_idle(self, loop: asyncio.AbstractEventLoop) -> WorkerProcess | None:
-        """With the lock: the idle worker that suits this loop best."""
-        idle = self.idle
+    def _take_idle(self, job: Any) -> WorkerProcess | None:
+        """With the lock: the idle worker that suits this job best; without one the job waits."""
+        idle, mailbox = self.idle, job.mailbox  # there is one for each loop
         for at in range(len(idle) - 1, -1, -1):
-            if idle[at].loop is loop:
+            if idle[at].mailbox is mailbox:
                 return idle.pop(at)
-        return idle.pop() if idle else None
+        if idle:
+            return idle.pop()
+        self.need[job] = None
+        return None
 
     def _give(self, worker: WorkerProcess, job: Any) -> None:
         """In the job's loop: have a worker that is in our hands run it."""
-        if worker.loop is not job.loop:
+        if worker.mailbox is not job.mailbox:
             try:
                 worker.attach(job.loop, job.mailbox)
             except Exception as error:
@@ -198,13 +219,10 @@ class ProcessPool(Pool):
         """A worker that is in our hands: to who waits longest, or to the idle ones."""
         while True:
             with self.lock:
-                usable = not (worker.dead or worker.killed or worker.retiring)
-                job = self.need.popitem(last=False)[0] if usable and self.need else None
-                if job is not None:
+                job = self._place(worker, None)
+                if job is not None and job is not _UNUSABLE:
                     worker.offered = job
-                elif usable:
-                    self._park(worker)
-            if not usable:
+            if job is _UNUSABLE:
                 self._discard(worker)
                 return
             if job is None:
@@ -254,12 +272,16 @@ class ProcessPool(Pool):
     def call_ended(self, worker: WorkerProcess, job: Any) -> None:
         """In the worker's loop: the outcome of its job is in the job."""
         self.starts.call_ended()
-        follower = self.finish(job, job.good)
         if self.max_tasks is not None and worker.calls >= self.max_tasks:
             worker.retiring = True
         if self.memory_limit is not None and worker.memory() > self.memory_limit:
             worker.retiring = True
-        self._free(worker, follower)
+        with self.lock:
+            follower = self._place(worker, self._count(job, job.good))
+        if job.abandoned:
+            self._tell_late(job, job.good)
+        if follower is not None:
+            self._go_on(worker, follower)
         job.deliver()
         if self.closing:
             self.check_over()
@@ -273,31 +295,35 @@ class ProcessPool(Pool):
     def _free(self, worker: WorkerProcess, follower: Any) -> None:
         """In the worker's loop: it has no call now; `follower` has a slot and no worker."""
         with self.lock:
-            usable = not (worker.dead or worker.killed or worker.retiring)
-            if not usable:
-                if follower is not None:
-                    self.need[follower] = None
-            elif follower is None:
-                if not self.need:
-                    self._park(worker)
-                    return
-                follower = self.need.popitem(last=False)[0]
-        if not usable:
+            follower = self._place(worker, follower)
+        if follower is not None:
+            self._go_on(worker, follower)
+
+    def _place(self, worker: WorkerProcess, follower: Any) -> Any:
+        """With the lock: the job that a free worker gets; None: it is idle now."""
+        if worker.dead or worker.killed or worker.retiring:
+            if follower is not None:
+                self.need[follower] = None
+            return _UNUSABLE
+        if follower is None:
+            if not self.need:
+                worker.idle_since = time.monotonic()
+                self.idle.append(worker)
+                return None
+            follower = self.need.popitem(last=False)[0]
+        return follower
+
+    def _go_on(self, worker: WorkerProcess, follower: Any) -> None:
+        """A free worker with what `_place` has given it."""
+        if follower is _UNUSABLE:
             self._discard(worker)
-            return
-        assert follower is not None
-        if follower.loop is worker.loop:
+        elif follower.mailbox is worker.mailbox:
             self._run(worker, follower)
         else:
             with self.lock:
                 self.need[follower] = None
                 self.need.move_to_end(follower, last=False)
             self._offer(worker)
-
-    def _park(self, worker: WorkerProcess) -> None:
-        """With the lock: nobody needs this worker now."""
-        worker.idle_since = time.monotonic()
-        self.idle.append(worker)
 
     # -- starting: all of it in the service -----------------------------------------------------
 

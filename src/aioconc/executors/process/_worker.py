@@ -33,15 +33,17 @@ if TYPE_CHECKING:
     from aioconc.executors.process._jobs import ProcessJob
     from aioconc.executors.process._pool import ProcessPool
 
-# Read at a time.
-_READ = 16_384
+# Read at a time: enough for nearly every outcome, and more once that was not enough.
+_READ = 4_096
+_READ_MORE = 65_536
 
 # Bytes below which a frame is sent in one piece: copying it costs less than telling the kernel of
 # each.
 _SMALL = 16_384
 
 _RESULT = wire.RESULT
-_pack_header = wire.HEADER.pack
+_pack_header, _unpack_header = wire.HEADER.pack, wire.HEADER.unpack_from
+_HEADER_SIZE = wire.HEADER.size
 
 # Pieces that are given to the kernel at once; it takes 1,024 at most, some systems 16.
 _MOST_PIECES = 16
@@ -119,6 +121,7 @@ class WorkerProcess:
         "_out",
         "_sock",
         "_tie",
+        "_to_read",
         "calls",
         "dead",
         "idle_since",
@@ -127,6 +130,7 @@ class WorkerProcess:
         "killed",
         "known",
         "log_mark",
+        "mailbox",
         "number",
         "offered",
         "pid",
@@ -146,10 +150,13 @@ class WorkerProcess:
         self.journal = launched.journal
         self._blackbox = launched.blackbox
         self._tie: _Tie | None = None
+        # That of the loop which serves it; None: none does.
+        self.mailbox: Mailbox | None = None
         self.turn = threading.Lock()
         self._grave = [None]
         self._freight = Freight(self, pool.arenas)
         self._decoder = wire.Decoder(self._freight.loans)
+        self._to_read = _READ
         # What the socket did not take yet: bytes, and what has descriptors in front of those that
         # they are to be sent with.
         self._out: deque[memoryview | list[Carried]] = deque()
@@ -181,12 +188,6 @@ class WorkerProcess:
         tie = self._tie
         return None if tie is None else tie.loop
 
-    @property
-    def mailbox(self) -> Mailbox | None:
-        """That of its loop."""
-        tie = self._tie
-        return None if tie is None else tie.mailbox
-
     def attach(self, loop: asyncio.AbstractEventLoop, mailbox: Mailbox) -> None:
         """From now on this loop serves it. Called in that loop's thread.
 
@@ -199,13 +200,13 @@ class WorkerProcess:
         Context().run(loop.add_reader, tie.fd, self._on_readable, tie)
         if self._out:
             loop.add_writer(tie.fd, self._on_writable, tie)
-        self._tie = tie
+        self._tie, self.mailbox = tie, mailbox
         self._freight.give_back()
 
     def detach(self) -> None:
         """No loop serves it. Called by whoever has it in hand, in any thread."""
         with self.turn:
-            tie, self._tie = self._tie, None
+            tie, self._tie, self.mailbox = self._tie, None, None
             if tie is None:
                 return
             loop = tie.loop
@@ -235,6 +236,12 @@ class WorkerProcess:
         if self.log_mark is not None and self.log_mark != (now := log_mark()):
             self.log_mark = now
             self.send(wire.encode(wire.LEVELS, 0, *dump(levels())))
+        short = job.short
+        if short is not None and self.known.get(job.fn_number) is job.record:
+            self._send_small(_pack_header(wire.CALL, 0, number, len(short)) + short)
+            if job.timeout is not None:
+                job.begin_clock()
+            return
         pieces = job.pieces(self)
         if job.cargo is not None:
             self._freight.send(wire.CALL, number, pieces, job.cargo)
@@ -343,17 +350,32 @@ class WorkerProcess:
             if tie is not self._tie:
                 return  # it was taken from this loop, which will hear of it
             try:
-                data, arrived = receive(self._sock, max(_READ, self._decoder.missing))
+                data, arrived = receive(self._sock, self._to_read)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError:
                 data, arrived = b"", []
         if data:
-            frames = self._decoder.feed(data, arrived)
-            if len(frames) == 1:
-                self._on_frame(*frames[0])
+            decoder = self._decoder
+            if len(data) >= _HEADER_SIZE and not decoder.missing and not arrived:
+                # Nearly always it is the outcome of the call, whole, and nothing else.
+                kind, descriptors, number, length = _unpack_header(data)
+                if (
+                    kind == _RESULT
+                    and number == self.number
+                    and length == len(data) - _HEADER_SIZE
+                    and not descriptors
+                    and (job := self.job) is not None
+                ):
+                    self.job = None
+                    self._ended(job, True, data[_HEADER_SIZE:])
+                    return
+            frames = decoder.feed(data, arrived)
+            if len(data) == self._to_read or decoder.missing:
+                self._to_read = max(_READ_MORE, decoder.missing)
             else:
-                self._take_in(frames)
+                self._to_read = _READ
+            self._take_in(frames)
             return
         # The end of the socket is not yet the end of the process, which the service sees.
         if tie.loop is not None:
@@ -454,7 +476,7 @@ class WorkerProcess:
         """Once dead: take in what it sent before; the job that it had not ended."""
         try:
             while True:
-                data, arrived = receive(self._sock, _READ)
+                data, arrived = receive(self._sock, _READ_MORE)
                 if not data:
                     break
                 for frame in self._decoder.feed(data, arrived):

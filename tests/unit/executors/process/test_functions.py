@@ -13,7 +13,7 @@ def test_a_function_that_is_found_by_its_name_is_pickled_once() -> None:
     first, second = functions.find(len, "len"), functions.find(len, "len")
     assert first is not None
     assert second is not None
-    assert first[1] is second[1]
+    assert first.record is second.record
 
 
 def test_what_may_change_between_calls_is_not_kept() -> None:
@@ -28,7 +28,7 @@ def test_numbers_are_bounded_and_used_again(monkeypatch: Any) -> None:
     monkeypatch.setattr(_functions, "_MOST", 3)
     functions = Functions()
     found = [functions.find(each, "x") for each in (len, abs, sum, max, min, len)]
-    numbers = [each[0] for each in found if each is not None]
+    numbers = [each.number for each in found if each is not None]
     assert numbers == [1, 2, 3, 1, 2, 3]
-    records = {each[1] for each in found if each is not None}
+    records = {each.record for each in found if each is not None}
     assert len(records) == 5
