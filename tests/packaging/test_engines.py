@@ -23,6 +23,7 @@ PLACES = {
     "gevent": ["executors/greenlets/_gevent.py"],
     "greenlet": ["executors/greenlets/_greenlet.py"],
     "hypothesis": ["testing"],
+    "numpy": ["channels/_item_types.py", "channels/_shared_array.py"],
     "pytest": ["testing"],
     # The two sides of one traceback.
     "tblib": ["executors/_futures.py", "executors/_remote.py", "worker/_failures.py"],

@@ -5,6 +5,7 @@ process; who closes, who dies and who is slow is seen at the other end.
 """
 
 from aioconc._internal._public import publish
+from aioconc.channels._array_lock import ArrayLock, ArrayLockStatistics, SyncArrayLock
 from aioconc.channels._channel import Channel, ChannelStatistics, open_channel
 from aioconc.channels._errors import BrokenChannel, ChannelClosed, EndOfStream, PeerDied
 from aioconc.channels._manager._open import Manager, open_manager
@@ -39,9 +40,12 @@ from aioconc.channels._manager._statistics import (
     SharedQueueStatistics,
     SharedSemaphoreStatistics,
 )
+from aioconc.channels._shared_array import SharedArray
 from aioconc.channels._sync_channel import SyncChannel
 
 __all__ = [
+    "ArrayLock",
+    "ArrayLockStatistics",
     "Asked",
     "BrokenChannel",
     "Channel",
@@ -50,6 +54,7 @@ __all__ = [
     "EndOfStream",
     "Manager",
     "PeerDied",
+    "SharedArray",
     "SharedBarrier",
     "SharedBarrierStatistics",
     "SharedBoundedSemaphore",
@@ -67,6 +72,7 @@ __all__ = [
     "SharedRLock",
     "SharedSemaphore",
     "SharedSemaphoreStatistics",
+    "SyncArrayLock",
     "SyncChannel",
     "SyncSharedBarrier",
     "SyncSharedCondition",

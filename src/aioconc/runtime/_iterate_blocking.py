@@ -31,8 +31,6 @@ from aioconc._internal._check import check_count
 from aioconc.errors import TaskCancelled
 
 if TYPE_CHECKING:
-    from anyio.from_thread import BlockingPortal
-
     from aioconc.runtime._portal import Portal
 
 T = TypeVar("T")
@@ -43,7 +41,7 @@ _LOOK = 0.5
 
 def iterate_blocking(
     source: AsyncIterable[T],
-    where: "asyncio.AbstractEventLoop | Portal | BlockingPortal",
+    where: "asyncio.AbstractEventLoop | Portal",
     /,
     *,
     buffer: int = 8,
@@ -109,7 +107,7 @@ class BlockingIteration(Iterator[T], Generic[T]):
     def __init__(
         self,
         source: AsyncIterable[T],
-        where: "asyncio.AbstractEventLoop | Portal | BlockingPortal",
+        where: "asyncio.AbstractEventLoop | Portal",
         buffer: int,
     ) -> None:
         # Apart, so that the reading keeps no iteration alive that nobody has any more.

@@ -1,0 +1,297 @@
+"""`SharedArray` in one process: shapes, types, views, its end; what is passed on is in `system`."""
+
+import copy
+import fcntl
+import os
+import pickle
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from aioconc._wire import _memory
+from aioconc.channels import SharedArray
+from aioconc.errors import MissingExtra
+
+KINDS = ["memfd", "segment"]
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both kinds of memory that there are; a segment is what macOS has, and works here too."""
+    if request.param == "memfd" and not hasattr(os, "memfd_create"):
+        pytest.skip("no memfd here")
+    monkeypatch.setattr(_memory, "kind", request.param)
+    return str(request.param)
+
+
+@pytest.fixture
+def without_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "numpy", None)
+
+
+def descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def segments() -> set[Path]:
+    return set(Path("/dev/shm").glob("aioconc*"))
+
+
+def test_items_begin_at_zero_and_are_read_and_written_through_views(kind: str) -> None:
+    """The NumPy array and the memoryview show the same memory."""
+    with SharedArray((2, 3), "int32") as shared:
+        assert shared.view.tolist() == [[0, 0, 0], [0, 0, 0]]
+        shared.array[1] = [1, 2, 3]
+        assert shared.view[1, 2] == 3
+        shared.view[0, 0] = 7
+        assert int(shared.array.sum()) == 13
+        assert (shared.shape, shared.dtype, shared.nbytes, len(shared)) == ((2, 3), "i", 24, 2)
+        assert repr(shared) == "<SharedArray (2, 3) of int32, 24 bytes>"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [
+        ("d", "float64"),
+        ("float32", "float32"),
+        (bool, "bool"),
+        (int, "int64"),
+        (float, "float64"),
+        (np.uint8, "uint8"),
+        (np.dtype("int16"), "int16"),
+        ("complex128", "complex128"),
+        (">f4", ">f4"),
+        ("U5", "<U5"),
+        ([("x", "i4"), ("y", "f8")], [("x", "i4"), ("y", "f8")]),
+    ],
+)
+def test_types_are_those_of_numpy(dtype: Any, expected: Any) -> None:
+    """Numbers by code, name or Python type, and all else that has a size."""
+    with SharedArray(4, dtype) as shared:
+        assert shared.array.dtype == np.dtype(expected)
+        assert shared.view.nbytes == shared.nbytes == np.zeros(4, expected).nbytes
+
+
+def test_plain_numbers_need_no_numpy(without_numpy: None) -> None:
+    """Without it the memoryview does; what needs it says so, and what to install."""
+    with SharedArray((), "float64") as number:
+        number.view[()] = 3.0
+        assert number.view.tolist() == 3.0
+        with pytest.raises(MissingExtra, match=r"SharedArray.array needs NumPy.*pip install numpy"):
+            _ = number.array
+        with pytest.raises(TypeError, match="without dimensions"):
+            len(number)
+    with pytest.raises(MissingExtra, match="dtype 'complex64' needs NumPy"):
+        SharedArray(1, "complex64")
+    with pytest.raises(MissingExtra, match="from_array needs NumPy"):
+        SharedArray.from_array([1])
+
+
+def test_numpy_takes_it_as_an_array() -> None:
+    """`asarray` shares the memory, unless another type or a copy is asked for."""
+    with SharedArray.from_array(np.arange(6.0).reshape(2, 3)) as shared:
+        seen = np.asarray(shared)
+        seen[0, 0] = 5
+        assert shared.view[0, 0] == 5
+        copied = np.array(shared, copy=True)
+        other = np.asarray(shared, "int64")
+        seen[0, 0] = 6
+        assert (copied[0, 0], other[0, 0], other.dtype) == (5, 5, np.dtype("int64"))
+        with pytest.raises(ValueError, match="needs a copy"):
+            shared.__array__(np.dtype("int8"), copy=False)
+        del seen
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((0,), ValueError, "shape must be an int >= 1, got 0"),
+        (((2, -1),), ValueError, r"shape\[1\] must be an int >= 1, got -1"),
+        ((2.0,), TypeError, "shape must be an int or a tuple of ints, got 2.0"),
+        ((("2",),), TypeError, r"shape\[0\] must be an int >= 1, got '2'"),
+        (("22",), TypeError, "shape must be an int or a tuple of ints"),
+        ((1, "float46"), TypeError, "dtype must be what numpy.dtype takes, got 'float46'"),
+        ((1, object), TypeError, "whose items are references into one process"),
+        ((1, "V0"), TypeError, "must say how large an item is"),
+        ((1, "S"), TypeError, "must say how large an item is"),
+    ],
+)
+def test_bad_input_is_refused(arguments: Any, error: Any, message: str) -> None:
+    """Before there is any memory."""
+    before = descriptors()
+    with pytest.raises(error, match=message):
+        SharedArray(*arguments)
+    assert descriptors() == before
+    with pytest.raises(TypeError, match="lock must be True or False, got 'yes'"):
+        SharedArray(1, lock="yes")  # type: ignore[arg-type]
+
+
+def test_closed_it_says_so(kind: str) -> None:
+    """Every use is an error, closing again is none, and what it had is given back."""
+    before, named = descriptors(), segments()
+    shared = SharedArray(3)
+    assert descriptors() > before
+    shared.close()
+    shared.close()
+    assert shared.closed
+    assert repr(shared) == "<SharedArray (3,) of float64, closed>"
+    for use in ("view", "array", "__enter__", "__reduce__", "__array__"):
+        with pytest.raises(ValueError, match="this SharedArray is closed"):
+            found = getattr(shared, use)
+            found()
+    assert (descriptors(), segments()) == (before, named)
+
+
+def test_a_view_that_is_kept_holds_the_array_open(kind: str) -> None:
+    """Closing is refused and changes nothing; once the view is gone it works."""
+    before = descriptors()
+    for name in ("view", "array"):
+        shared = SharedArray(3)
+        kept = getattr(shared, name)[1:]
+        with pytest.raises(
+            BufferError, match=r"a view of <SharedArray .*> is still in use; drop it"
+        ):
+            shared.close()
+        assert not shared.closed
+        shared.view[1] = 2
+        assert kept[0] == 2
+        del kept
+        shared.close()
+    assert descriptors() == before
+
+
+def test_a_block_that_fails_keeps_its_error() -> None:
+    """Views in the frames of the error do not turn it into another one."""
+    with pytest.raises(KeyError), SharedArray(3) as shared:
+        kept = shared.array
+        raise KeyError
+    assert kept[0] == 0
+    with pytest.raises(BufferError), SharedArray(3) as shared:
+        kept = shared.array
+
+
+def test_dropped_it_is_freed_with_its_last_view(kind: str) -> None:
+    """Nobody needs to close it, and a view is good for as long as it exists."""
+    before = descriptors()
+    kept = SharedArray(3, "B").view
+    kept[0] = 1
+    assert kept[0] == 1
+    del kept
+    assert descriptors() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="no memfd here")
+def test_nobody_can_make_the_memory_shorter() -> None:
+    """A reader of memory that was cut off would be killed by SIGBUS."""
+    with SharedArray(1_000) as shared:
+        fd = shared._descriptor.fd
+        for size in (0, 10, 100_000):
+            with pytest.raises(PermissionError):
+                os.ftruncate(fd, size)
+        assert fcntl.fcntl(fd, 1034) & 2 == 2  # F_GET_SEALS, F_SEAL_SHRINK
+        other = os.open(f"/proc/self/fd/{fd}", os.O_RDWR)
+        with pytest.raises(PermissionError):
+            os.ftruncate(other, 0)
+        os.close(other)
+
+
+def test_a_copy_elsewhere_is_refused_with_where_it_may_go() -> None:
+    """A pickle that is kept could not keep the memory."""
+    with SharedArray(1) as shared:
+        for make in (pickle.dumps, copy.copy, copy.deepcopy):
+            with pytest.raises(TypeError, match=r"SharedArray.*travels in arguments and results"):
+                make(shared)  # type: ignore[operator]
+
+
+def test_no_memory_is_an_error_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no memory that can be passed on, it says so."""
+    before = descriptors()
+    with pytest.raises((OSError, ValueError, OverflowError)):
+        SharedArray(1 << 62, "d")
+    monkeypatch.setattr(_memory, "kind", "none")
+    with pytest.raises(OSError, match="no memory without a name"):
+        SharedArray(1)
+    assert descriptors() == before
+
+
+@pytest.fixture
+def locked() -> Iterator[SharedArray]:
+    if not hasattr(os, "eventfd"):
+        pytest.skip("needs Linux")
+    with SharedArray(1, lock=True) as shared:
+        yield shared
+
+
+async def test_the_lock_tells_its_state(locked: SharedArray) -> None:
+    """Who holds it, and how many of this process wait."""
+    lock, pid = locked.lock, os.getpid()
+    assert repr(locked) == "<SharedArray (1,) of float64, 8 bytes, unlocked>"
+    async with lock:
+        assert repr(lock) == f"<ArrayLock locked by process {pid}>"
+        assert repr(lock.sync) == f"<ArrayLock locked by process {pid}>.sync"
+        counts = lock.statistics()
+        assert (counts.locked, counts.pid, counts.owner_died) == (True, pid, None)
+        assert (counts.tasks_waiting, counts.threads_waiting) == (0, 0)
+        with pytest.raises(RuntimeError, match="holds the lock of the array, or waits for it"):
+            locked.close()
+    assert not (lock.locked() or lock.sync.locked())
+
+
+async def test_the_lock_is_misused_with_an_error(locked: SharedArray) -> None:
+    """Released by nobody, blocking the loop, on a closed array, and where there is none."""
+    lock = locked.lock
+    with pytest.raises(RuntimeError, match="not acquired in this process"):
+        lock.release()
+    for use in (lock.sync.acquire, lock.sync.__enter__, lock.sync.recover().__enter__):
+        with pytest.raises(
+            RuntimeError, match=r"would block the event loop.*write `.*(await|async)"
+        ):
+            use()
+    assert not lock.locked()
+    locked.close()
+    assert repr(lock) == "<ArrayLock closed>"
+    with pytest.raises(ValueError, match="the SharedArray of this lock is closed"):
+        await lock.acquire()
+    with SharedArray(1) as without, pytest.raises(RuntimeError, match="make it with lock=True"):
+        _ = without.lock
+
+
+async def test_recovering_what_nobody_broke_is_only_a_block(locked: SharedArray) -> None:
+    """It gives None, and holds the lock."""
+    async with locked.lock.recover() as died:
+        assert died is None
+        assert locked.lock.locked()
+    assert not locked.lock.locked()
+
+
+def test_a_fork_has_the_array_and_a_lock_that_it_does_not_hold(
+    locked: SharedArray, tmp_path: Path
+) -> None:
+    """The child waits for the parent, and the parent for the child."""
+    lock = locked.lock
+    with lock.sync:
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                late = lock.sync.acquire(timeout=0)
+                try:
+                    lock.release()
+                except RuntimeError:
+                    (tmp_path / "ready").touch()
+                    lock.sync.acquire()
+                    locked.view[0] = 5
+                    lock.release()
+                    status = 2 if late else 0
+            finally:
+                os._exit(status)
+        while not (tmp_path / "ready").exists():
+            os.sched_yield()
+        assert locked.view[0] == 0
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    with lock.sync:
+        assert locked.view[0] == 5
