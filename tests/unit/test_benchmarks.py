@@ -147,7 +147,7 @@ def test_process_pool_answer_runs_calls_and_ends(harness: ModuleType, name: str)
     from compare import process_pool
 
     make = answer(harness, "process_pool", "ANSWERS", name)
-    one_by_one = name in process_pool.UNASKED["at once"]
+    one_by_one = name in process_pool.UNASKED["calls"]
 
     async def ask() -> list[int]:
         pool = make(2, None)

@@ -10,8 +10,7 @@ BASE = "ProcessPoolExecutor, spawn"
 FLOOR = "bare exchange over a socketpair"
 EXEC = "aioconc ProcessExecutor"
 FORKED = "aioconc, start=forkserver"
-PEBBLE = "pebble"
-ANYIO = "anyio.to_process"
+JOBLIB = "joblib, a list of one"
 
 ANSWERS = {
     FLOOR: "bare_pool:Bare",
@@ -19,9 +18,9 @@ ANSWERS = {
     "ProcessPoolExecutor, forkserver": "stdlib_pools:Forked",
     "multiprocessing.Pool, spawn": "stdlib_pools:MpPool",
     "loky": "loky_pool:Loky",
-    "joblib, a list of one": "joblib_pool:Joblib",
-    PEBBLE: "pebble_pool:Pebble",
-    ANYIO: "anyio_pool:Anyio",
+    JOBLIB: "joblib_pool:Joblib",
+    "pebble": "pebble_pool:Pebble",
+    "anyio.to_process": "anyio_pool:Anyio",
     EXEC: "aioconc_pools:Exec",
     FORKED: "aioconc_pools:Forked",
 }
@@ -32,28 +31,25 @@ SPARED = {
 }
 """Asked about what happens after a kill alone."""
 
+NO_KILL = "cannot end a running call"
+LISTS = "runs lists of calls"
+
 UNASKED = {
-    "start": {
-        FLOOR: "runs nothing but builtins",
-    },
+    "calls": {JOBLIB: LISTS},
+    "start": {FLOOR: "runs nothing but builtins"},
     "cancel": {
-        FLOOR: "cannot end a running call",
-        BASE: "cannot end a running call",
-        "ProcessPoolExecutor, forkserver": "cannot end a running call",
-        "multiprocessing.Pool, spawn": "cannot end a running call",
-        "loky": "cannot end a running call",
-        "joblib, a list of one": "cannot end a running call",
+        FLOOR: NO_KILL,
+        BASE: NO_KILL,
+        "ProcessPoolExecutor, forkserver": NO_KILL,
+        "multiprocessing.Pool, spawn": NO_KILL,
+        "loky": NO_KILL,
+        JOBLIB: NO_KILL,
     },
     "crash": {
         FLOOR: "knows nothing of crashes",
         "multiprocessing.Pool, spawn": "the call never ends",
+        JOBLIB: LISTS,
     },
-    "at once": {
-        "joblib, a list of one": "runs one list at a time",
-    },
-    "heartbeat": {
-        FLOOR: "knows nothing of large values",
-        "joblib, a list of one": "runs one list at a time",
-    },
+    "heartbeat": {FLOOR: "knows nothing of large values", JOBLIB: LISTS},
 }
 """Question -> those who cannot be asked it, and why."""
