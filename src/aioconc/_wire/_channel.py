@@ -20,7 +20,7 @@ is left to `aioconc.channels`.
 from collections import deque
 from struct import Struct
 
-from aioconc._wire._frames import encode
+from aioconc._wire._frames import HEADER, Decoder, encode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from aioconc._wire._body import Laden
+    from aioconc._wire._descriptors import Descriptor
 
     Pieces = list[bytes | memoryview]
     # Kind, and what came: a body, or bytes.
@@ -43,17 +44,52 @@ END = 37  # no more items
 STOP = 38  # no more items are wanted
 HELLO = 39  # the process id of who sends from now on; 0: the end is on its way to another process
 
-# An item of a batch: a pickle without anything before it.
-PICKLE = 40
+PICKLE = 40  # one item: a pickle with nothing beside it; also what an item of MANY is
 
 _U32 = Struct("<I")
 _U64 = Struct("<Q")
 
 # Kinds of frames that have one item.
-_SINGLE = (ITEM, BYTES, LARGE_BYTES)
+_SINGLE = frozenset((PICKLE, ITEM, BYTES, LARGE_BYTES))
+
+# Those of them that are unpickled at once, by whoever takes them.
+_QUICK = frozenset((PICKLE, BYTES))
+
+_SIZE = HEADER.size
+_pack = HEADER.pack
+_unpack = HEADER.unpack_from
+
+# Below this many bytes a payload is copied out of what was read with it.
+_SMALL = 65_536
 
 # What the number of a frame can hold.
 _MOST_TOLD = 0xFFFF_FFFF
+
+
+class Reader(Decoder):
+    """A decoder that is quick where many small frames come at once."""
+
+    __slots__ = ()
+
+    def feed(
+        self, data: bytes, arrived: "Sequence[Descriptor]" = ()
+    ) -> "list[tuple[int, int, memoryview | bytes, int]]":
+        """As `Decoder.feed`."""
+        if self._data or arrived or self._arrived:
+            return super().feed(data, arrived)
+        frames: list[tuple[int, int, memoryview | bytes, int]] = []
+        at, size = 0, len(data)
+        while size - at >= _SIZE:
+            kind, descriptors, number, length = _unpack(data, at)
+            start = at + _SIZE
+            end = start + length
+            if end > size or descriptors or length > _SMALL:
+                break
+            frames.append((kind, number, data[start:end], 0))
+            at = end
+        if at < size:
+            frames += super().feed(data[at:] if at else data)
+        return frames
 
 
 class _Batch:
@@ -80,11 +116,11 @@ class Machine:
     """
 
     __slots__ = (
-        "_half",
         "_items",
         "capacity",
         "credits",
         "ended",
+        "half",
         "peer",
         "peer_ended",
         "peer_stopped",
@@ -97,7 +133,7 @@ class Machine:
 
     def __init__(self, capacity: int, peer: int) -> None:
         self.capacity = capacity
-        self._half = max(1, capacity // 2)
+        self.half = max(1, capacity // 2)
         self.peer = peer
         # Items that may be sent.
         self.credits = capacity
@@ -125,6 +161,16 @@ class Machine:
         self.sent += 1
         return encode(kind, self._tell(), *pieces, laden=laden)
 
+    def pickle(self, data: bytes) -> bytes:
+        """The same for a pickle with nothing beside it: a frame in one piece."""
+        self.credits -= 1
+        self.sent += 1
+        told = self.taken
+        if told > 0:
+            told = self._tell()
+            return _pack(PICKLE, 0, told, len(data)) + data
+        return _pack(PICKLE, 0, 0, len(data)) + data
+
     def many(self, pickles: "Sequence[bytes]") -> "Pieces":
         """The frame of several items; takes a credit for each."""
         count = len(pickles)
@@ -149,7 +195,7 @@ class Machine:
 
     def credit(self) -> "Pieces | None":
         """The frame that tells of what was taken, if it is time for one."""
-        if self.taken < self._half or self.peer_ended:
+        if self.taken < self.half or self.peer_ended:
             return None
         return encode(CREDIT, self._tell())
 
@@ -201,6 +247,41 @@ class Machine:
         if first.place == len(first.ends):
             items.popleft()
         return PICKLE, first.data[start:end]
+
+    def take_many(self, most: int, enough: int) -> "list[Item]":
+        """Items until there are `most`, or their bytes are enough; one at least.
+
+        One that has something beside its pickle comes alone.
+        """
+        items = self._items
+        taken: list[Item] = []
+        bytes_taken = 0
+        while most > 0 and items and bytes_taken < enough:
+            first = items[0]
+            if type(first) is tuple:
+                kind, body = first
+                if kind not in _QUICK:
+                    if not taken:
+                        taken.append(items.popleft())
+                    break
+                taken.append(first)
+                items.popleft()
+                bytes_taken += len(body)
+                most -= 1
+                continue
+            data, at, place = first.data, first.at, first.place
+            ends = first.ends[place : place + most]
+            for length in ends:
+                taken.append((PICKLE, data[at : at + length]))
+                at += length
+                bytes_taken += length
+            most -= len(ends)
+            first.at, first.place = at, place + len(ends)
+            if first.place == len(first.ends):
+                items.popleft()
+        self.ready -= len(taken)
+        self.taken += len(taken)
+        return taken
 
     def put_back(self, item: "Item") -> None:
         """What was taken was not: it comes first again."""

@@ -21,19 +21,18 @@ from anyio.abc import ObjectStream
 from aioconc._bridge._errand import run_errand
 from aioconc._internal._check import check_count, check_timeout
 from aioconc._wire import _channel as wire
-from aioconc._wire._body import OUT_OF_BAND, Parts, fill_arena
+from aioconc._wire._body import OUT_OF_BAND, Parts, fill_arena, ready, take_apart
 from aioconc._wire._channel import Machine
 from aioconc.channels import _moving
 from aioconc.channels._end import ENOUGH_BYTES, MOST_MANY, End
 from aioconc.channels._packing import (
-    LOADED,
     Raw,
     as_bytes,
     in_thread,
     is_large,
     pack,
+    takes_long,
     unpack,
-    weight,
 )
 from aioconc.channels._peer import LastLook
 from aioconc.sync._home import refuse
@@ -136,8 +135,16 @@ class Channel(ObjectStream[T]):
             >>> asyncio.run(main())
             {'x': 1}
         """
-        raws = await self._take(1, timeout)
-        raw = raws[0]
+        end = self._end
+        raw: Raw | None = None
+        if timeout is None and not end._home.left:
+            if end.streak >= _TURN:
+                end.streak = 0
+                await _turn()
+            end.streak += 1
+            raw = end.take_one()
+        if raw is None:
+            raw = (await self._take(1, timeout))[0]
         if raw[0] == wire.PICKLE:
             return unpack(raw)  # type: ignore[no-any-return]
         return await self._unpack(raw)  # type: ignore[no-any-return]
@@ -230,7 +237,7 @@ class Channel(ObjectStream[T]):
 
     async def _unpack(self, raw: Raw) -> Any:
         """The item, unpickled in a thread if that takes long."""
-        if weight(raw) < OUT_OF_BAND or (raw[0] != LOADED and weight(raw) < ENOUGH_BYTES):
+        if not takes_long(raw):
             return unpack(raw)
         raw = in_thread(raw)
         try:
@@ -280,17 +287,17 @@ class Channel(ObjectStream[T]):
         end = self._end
         if timeout is not None or end._home.left:
             timeout = self._check(timeout)
-        parts = pack(item, end.max_frame)
+        packed = pack(item, end.max_frame)
         if end.streak >= _TURN:
             end.streak = 0
             await _turn()
         end.streak += 1
-        if not parts.is_plain:
+        if type(packed) is not bytes:
             await self._place(1, timeout)
-            await self._send_large(wire.ITEM, parts)
-        elif not end.send_now(parts):
+            await self._send_large(wire.ITEM, packed)
+        elif not end.send_now(packed):
             await self._place(1, timeout)
-            if not end.send_many([parts.data], 1):
+            if not end.send_many([packed], 1):
                 raise await self._why_not_sent()
 
     async def send_many(self, items: Iterable[T], *, timeout: float | None = None) -> None:
@@ -371,9 +378,8 @@ class Channel(ObjectStream[T]):
             await _turn()
         end.streak += 1
         if len(data) >= OUT_OF_BAND:
-            parts = pack(data, end.max_frame + 1024)
             await self._place(1, timeout)
-            await self._send_large(wire.LARGE_BYTES, parts)
+            await self._send_large(wire.LARGE_BYTES, take_apart(ready(data)))
             return
         await self._place(1, timeout)
         if not end.send_bytes(data):
@@ -586,22 +592,22 @@ class Channel(ObjectStream[T]):
 
 
 def gather(
-    parts: Parts, pickles: list[bytes], source: Any, places: int, max_frame: int
+    packed: bytes | Parts, pickles: list[bytes], source: Any, places: int, max_frame: int
 ) -> Parts | None:
     """Pickle items for one frame, into `pickles`; one that is not plain ends it and is returned."""
-    size = 0
-    while True:
-        if not parts.is_plain:
-            return parts
-        pickles.append(parts.data)
-        size += len(parts.data)
-        if len(pickles) >= places or size >= ENOUGH_BYTES:
-            return None
-        for item in islice(source, 1):
-            parts = pack(item, max_frame)
+    if type(packed) is not bytes:
+        return packed
+    pickles.append(packed)
+    size = len(packed)
+    for item in islice(source, places - 1):
+        packed = pack(item, max_frame)
+        if type(packed) is not bytes:
+            return packed
+        pickles.append(packed)
+        size += len(packed)
+        if size >= ENOUGH_BYTES:
             break
-        else:
-            return None
+    return None
 
 
 def unpack_many(end: End, raws: list[Raw]) -> list[Any]:

@@ -32,6 +32,7 @@ from aioconc._bridge._mailbox import mailbox_of
 from aioconc._wire import _frames as wire
 from aioconc._wire._arenas import Arenas
 from aioconc._wire._body import Laden
+from aioconc._wire._channel import Reader
 from aioconc._wire._descriptors import ancillary, receive
 from aioconc._wire._loans import Loans, numbers_of
 from aioconc.channels._tie import Tie
@@ -125,7 +126,7 @@ class Link(Waitable):
         self._lent: set[int] = set()
         self._notified = False
         self._loans = Loans(self._give_back_soon)
-        self._decoder = wire.Decoder(self._loans)
+        self._decoder = Reader(self._loans)
         # What the socket did not take yet; in front of a piece, what is to be sent with it.
         self._out: deque[bytes | memoryview | list[Carried]] = deque()
         self._read_size = _READ
@@ -174,8 +175,8 @@ class Link(Waitable):
     def _push(self, loop: asyncio.AbstractEventLoop | None) -> None:
         """With the mutex: send what was queued.
 
-        The first frame of a loop's turn goes at once, those that follow in the same turn go
-        together at its end.
+        The first frame after something has arrived, or after others have gone, goes at once; those
+        that follow go together at the end of the loop's turn.
 
         Args:
             loop: the one that runs in this thread; None: none does.
@@ -188,17 +189,22 @@ class Link(Waitable):
         # Also if all can be sent at once: the loop then takes in what arrives, so that the other
         # end is not held up by one that only sends, or does something else for a while.
         tie = self._serve(loop)
+        if tie.has_sent:
+            # Something may have gone in this turn already.
+            self._soon = loop
+            loop.call_soon(self._end_of_turn, loop)
+            return
+        tie.has_sent = True
         self._flush()
         if self._out:
             tie.write(True)
-        else:
-            self._soon = loop
-            loop.call_soon(self._end_of_turn, loop)
 
     def _end_of_turn(self, loop: asyncio.AbstractEventLoop) -> None:
         with self._mutex:
             if self._soon is loop:
                 self._soon = None
+            if (tie := self._ties.get(loop)) is not None:
+                tie.has_sent = False
             if not self._out or self._closed:
                 return
             self._flush()
@@ -342,6 +348,7 @@ class Link(Waitable):
         with self._mutex:
             if self._closed or tie.fd < 0:
                 return
+            tie.has_sent = False
             if not self._finished:
                 self._read()
             if self._finished:

@@ -4,9 +4,9 @@ It guarantees that what cannot be sent raises where it is sent, before anything 
 what cannot be unpickled fails one receive. It waits for nothing.
 """
 
-from _pickle import loads
+from _pickle import dumps, loads
 from concurrent.futures import Future
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from aioconc._bridge._errand import run_errand
 from aioconc._wire._body import LARGE, OUT_OF_BAND, Laden, Parts, is_slow, load, ready, take_apart
@@ -19,15 +19,35 @@ LOADED: Final = 41
 Raw = tuple[int, Any]
 
 
-def pack(item: object, max_frame: int) -> Parts:
-    """Pickle an item.
+class _Beside(Exception):
+    """Something is to travel beside the pickle."""
+
+
+def _stop(buffer: object) -> NoReturn:
+    raise _Beside
+
+
+def pack(item: object, max_frame: int) -> bytes | Parts:
+    """Pickle an item: bytes, if there is nothing beside the pickle and it is small.
 
     Raises:
         SerializationError: it cannot be pickled.
         ValueError: it is larger than a frame may be.
     """
+    prepared = ready(item)
+    if prepared is item:
+        # Nearly all items are plain data; what else there is, is found out at little cost: it is
+        # not copied here, and not passed on.
+        try:
+            data = dumps(item, 5, buffer_callback=_stop)
+        except Exception:
+            data = b""
+        if data and len(data) < OUT_OF_BAND and b"__main__" not in data:
+            if len(data) > max_frame:
+                check_size(len(data), max_frame, item)
+            return data
     try:
-        parts = take_apart(ready(item))
+        parts = take_apart(prepared)
     except Exception as error:
         raise SerializationError(
             f"an item of type {type(item).__qualname__} cannot be sent, since it cannot be "
@@ -39,7 +59,7 @@ def pack(item: object, max_frame: int) -> Parts:
     for each in parts.buffers:
         size += each.nbytes
     check_size(size, max_frame, item)
-    return parts
+    return parts.data if parts.is_plain else parts
 
 
 def check_size(size: int, max_frame: int, item: object) -> None:
@@ -89,12 +109,10 @@ def own(pieces: "list[bytes | memoryview]") -> "list[bytes | memoryview]":
     return [each if isinstance(each, bytes) else bytes(each) for each in pieces]
 
 
-def weight(raw: Raw) -> int:
-    """Bytes to be copied to unpickle it: `OUT_OF_BAND` or more: do it alone."""
+def takes_long(raw: Raw) -> bool:
+    """Whether unpickling it takes longer than a loop may be held for."""
     kind, body = raw
-    if kind == LOADED:
-        return OUT_OF_BAND
-    return len(body) if kind in (PICKLE, BYTES) or not is_slow(body) else LARGE
+    return kind == LOADED or (kind in (ITEM, LARGE_BYTES) and is_slow(body)) or len(body) >= LARGE
 
 
 def in_thread(raw: Raw) -> Raw:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from aioconc._internal._check import check_count
 from aioconc._wire import _channel as wire
-from aioconc._wire._body import OUT_OF_BAND, Parts, fill_arena
+from aioconc._wire._body import OUT_OF_BAND, Parts, fill_arena, ready, take_apart
 from aioconc.channels._channel import gather, not_all_sent, unpack_many
 from aioconc.channels._end import MOST_MANY, End
 from aioconc.channels._errors import EndOfStream
@@ -66,7 +66,11 @@ class SyncChannel(Generic[T]):
             TimeoutError: the time was up; no item is lost.
             RuntimeError: an event loop runs in this thread, or in a forked child.
         """
-        return unpack(self._take("receive", 1, timeout)[0])  # type: ignore[no-any-return]
+        timeout = self._check("receive", timeout)
+        raw = self._end.take_one()
+        if raw is None:
+            raw = self._take("receive", 1, timeout)[0]
+        return unpack(raw)  # type: ignore[no-any-return]
 
     def receive_many(self, max_items: int, *, timeout: float | None = None) -> list[T]:
         """Block until there is an item, and take it, with what has arrived beside it.
@@ -138,15 +142,16 @@ class SyncChannel(Generic[T]):
         timeout = self._check("send", timeout)
         end = self._end
         until = None if timeout is None else monotonic() + timeout
-        parts = pack(item, end.max_frame)
-        if parts.is_plain:
-            if not end.send_now(parts):
+        packed = pack(item, end.max_frame)
+        if type(packed) is bytes:
+            if not end.send_now(packed):
                 self._place(1, timeout)
-                self._sent(end.send_many([parts.data], 1))
+                self._sent(end.send_many([packed], 1))
         else:
             self._place(1, timeout)
-            self._send_large(wire.ITEM, parts)
-        self._flush(until)
+            self._send_large(wire.ITEM, packed)
+        if end._out:
+            self._flush(until)
 
     def send_many(self, items: Iterable[T], *, timeout: float | None = None) -> None:
         """Send items, blocking whenever there is no room.
@@ -199,9 +204,8 @@ class SyncChannel(Generic[T]):
         until = None if timeout is None else monotonic() + timeout
         data = as_bytes(data, end.max_frame)
         if len(data) >= OUT_OF_BAND:
-            parts = pack(data, end.max_frame + 1024)
             self._place(1, timeout)
-            self._send_large(wire.LARGE_BYTES, parts)
+            self._send_large(wire.LARGE_BYTES, take_apart(ready(data)))
         else:
             self._place(1, timeout)
             self._sent(end.send_bytes(data))

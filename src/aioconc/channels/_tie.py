@@ -16,7 +16,7 @@ from aioconc._bridge._mailbox import mailbox_of
 class Tie:
     """A link's tie to one loop. All but `let_go` is called in the loop's thread."""
 
-    __slots__ = ("_on_readable", "_on_writable", "_reads", "_writes", "fd", "loop")
+    __slots__ = ("_on_readable", "_on_writable", "_reads", "_writes", "fd", "has_sent", "loop")
 
     def __init__(
         self,
@@ -32,6 +32,8 @@ class Tie:
         self._on_writable = on_writable
         self._reads = True
         self._writes = False
+        # Something was sent and nothing has arrived since, nor has a turn of the loop ended.
+        self.has_sent = False
         # In an empty context: a link must not keep alive what the first caller's variables hold.
         try:
             Context().run(loop.add_reader, self.fd, on_readable, self)
