@@ -1,6 +1,7 @@
 """How workers are to be started: what is refused before anything starts."""
 
 import os
+import sys
 from typing import Any
 
 import pytest
@@ -58,6 +59,18 @@ def test_a_sandbox_that_forbids_it_counts_as_a_system_that_cannot(
 
     monkeypatch.setattr(os, "pidfd_open", refuse)
     assert why_not_forked() == "os.pidfd_open (not here)"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="templates need Linux")
+async def test_a_forked_worker_has_what_was_preloaded() -> None:
+    """It is a child of the template, which has imported the module already."""
+    loaded = "'colorsys' in __import__('sys').modules"
+    async with ProcessExecutor(1, start="forkserver", preload=("colorsys",)) as pool:
+        assert await pool.run(eval, loaded)
+        assert await pool.run(os.getppid) != os.getpid()
+    async with ProcessExecutor(1) as pool:
+        assert not await pool.run(eval, loaded)
+        assert await pool.run(os.getppid) == os.getpid()
 
 
 def test_pauses_begin_with_the_fifth_crash_and_double_to_a_second() -> None:
