@@ -62,7 +62,13 @@ RUNS: dict[str, tuple[list[str], list[str]]] = {
 }
 # Those that need somebody to talk to have tests of their own, further down.
 TALKING = ("downloads.py", "echo.py", "fetch_mail.py")
-SUPPORT = ("countdown_chart.py", "downloads_compare.py", "imap_server.py", "local_site.py")
+SUPPORT = (
+    "countdown_chart.py",
+    "downloads_compare.py",
+    "echo_compare.py",
+    "imap_server.py",
+    "local_site.py",
+)
 NEEDS = {"forest.py": "sklearn"}
 
 
@@ -248,6 +254,13 @@ def test_an_echo_server_answers(way: str) -> None:
         if not classic:
             assert server.returncode == 128 + signal.SIGTERM
     assert not Path(f"/proc/{server.pid}").exists() or os.name != "posix"
+
+
+@pytest.mark.slow
+def test_the_echo_servers_are_compared() -> None:
+    """A few clients are served by every one of them."""
+    printed = run("echo_compare.py", "3").stdout
+    assert len(re.findall(r" 3 +\d+\.\d\d s +\d+ MB", printed)) == 7, printed
 
 
 @pytest.mark.slow
