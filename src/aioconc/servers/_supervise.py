@@ -113,15 +113,19 @@ class Supervising:
     # ------------------------------------------------------------------ starting
 
     def _start(self, slot: _Slot) -> Member | None:
-        """A new member for the slot; None if it cannot be started, which counts as a failure."""
+        """A new member for the slot; None if it cannot be started."""
         slot.restart = None
         if self._stopping:
             return None
         try:
             member = Member(self._loop, self, self._plan.setup(), slot.sockets)
         except OSError as error:
-            self._failed_starts += 1
-            self._failed(slot, f"a worker cannot be started: {error}")
+            why = f"a worker cannot be started: {error}"
+            if slot.member is not None:
+                self._abandon_reload(why)
+            else:
+                self._failed_starts += 1
+                self._failed(slot, why)
             return None
         self._members[member] = slot
         if slot.member is None:

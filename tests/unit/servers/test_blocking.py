@@ -11,6 +11,8 @@ import pytest
 
 from tests.unit.servers.serving import ask, client, echo_blocking, end_of, serving, until
 
+pytestmark = pytest.mark.loops("asyncio")
+
 KINDS = ["thread", pytest.param("process", marks=pytest.mark.slow)]
 
 
