@@ -11,6 +11,7 @@ import os
 import socket
 import weakref
 from _pickle import dumps, loads
+from asyncio.selector_events import BaseSelectorEventLoop
 from collections import deque
 from typing import Any, Final
 
@@ -55,6 +56,8 @@ class Line:
         server.loop.add_reader(self._fd, self._read)
 
     def _read(self) -> None:
+        if self._fd < 0:
+            return
         size = max(_READ, min(self._decoder.missing, _MOST_READ))
         try:
             data, descriptors = receive(self._sock, size)
@@ -65,6 +68,8 @@ class Line:
         if not data:
             self.end()
             return
+        if self._server.is_told_once:
+            self._server.loop.call_soon(self._read)
         try:
             for kind, _, payload, _ in self._decoder.feed(data, descriptors):
                 if kind == ADOPT:
@@ -147,11 +152,14 @@ class Line:
 class Server:
     """All connections of one manager."""
 
-    __slots__ = ("__weakref__", "broker", "lines", "loop")
+    __slots__ = ("__weakref__", "broker", "is_told_once", "lines", "loop")
 
     def __init__(self, broker: Broker, loop: asyncio.AbstractEventLoop) -> None:
         self.broker = broker
         self.loop = loop
+        # A process that dies without having read all that was sent to it leaves an error behind, of
+        # which libuv tells once, and never more: so with uvloop all is read until nothing is left.
+        self.is_told_once = not isinstance(loop, BaseSelectorEventLoop)
         self.lines: set[Line] = set()
         _servers.add(self)
 

@@ -1,0 +1,297 @@
+"""The connections of a manager: half frames, strangers, slow readers, closed loops."""
+
+import asyncio
+import gc
+import os
+import socket
+import subprocess
+import sys
+import threading
+from _pickle import dumps
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from aioconc._wire import _frames as wire
+from aioconc.channels import Manager, open_manager
+from aioconc.channels._manager import _shared
+from aioconc.channels._manager._client import RemoteClient
+from aioconc.channels._manager._server import HELLO, MESSAGE, exitcode_of
+from aioconc.errors import ManagerClosed, OwnerDied
+
+
+@pytest.fixture
+async def manager() -> AsyncIterator[Manager]:
+    async with open_manager() as found:
+        yield found
+
+
+class Elsewhere:
+    """A client over a socket, as another process has one; here it is in this process."""
+
+    def __init__(self, manager: Manager) -> None:
+        self.client = RemoteClient(manager._client.new_end(), manager._client.token)
+
+    def has(self, shared: Any) -> Any:
+        """The object as that process has it."""
+        return type(shared)(self.client, shared._number, *shared._options())
+
+    def end(self) -> None:
+        """As when that process ends."""
+        with self.client._mutex:
+            woken = self.client._close()
+        self.client._wake(woken)
+
+
+@pytest.fixture
+async def elsewhere(manager: Manager) -> AsyncIterator[Elsewhere]:
+    found = Elsewhere(manager)
+    yield found
+    found.end()
+
+
+def frame(*message: Any) -> bytes:
+    return b"".join(wire.encode(MESSAGE, 0, dumps(message, 5)))
+
+
+async def no_lines(manager: Manager) -> None:
+    """Until no other process is connected, and what they had is given back."""
+    async with asyncio.timeout(5):
+        while manager._client.server.lines or len(manager._client.broker.connections) > 1:
+            await asyncio.sleep(0.001)
+
+
+# ------------------------------------------------------------------ other ends
+
+
+async def test_a_message_that_was_cut_off_is_none(manager: Manager) -> None:
+    """A process that dies in the middle of one has not sent it; what it sent before counts."""
+    lock, items = manager.Lock(), manager.Queue()
+    for end_of_message in (1, 20, -1):
+        end = manager._client.new_end()
+        end.sendall(frame(0, 0, 0, HELLO, 0))
+        end.sendall(frame(1, 0, lock._number, "acquire", False))
+        end.sendall(frame(2, 0, items._number, "put", (b"x" * 50_000, None), 0)[:end_of_message])
+        while not await lock.locked():
+            await asyncio.sleep(0.001)
+        end.close()
+        await no_lines(manager)
+        with pytest.raises(OwnerDied):
+            await lock.acquire()
+        async with lock.recover():
+            pass
+        assert (await items.statistics()).used == 0
+
+
+async def test_a_death_with_unread_answers_is_heard(manager: Manager) -> None:
+    """Also together with a last message, of which libuv tells once and never again."""
+    lock, event = manager.Lock(), manager.Event()
+    end = manager._client.new_end()
+    end.sendall(frame(0, 0, 0, HELLO, 0))
+    end.sendall(frame(1, 0, lock._number, "acquire", False))
+    while not await lock.locked():
+        await asyncio.sleep(0.001)
+    end.sendall(frame(0, 0, event._number, "set"))
+    end.close()
+    await no_lines(manager)
+    assert await event.is_set()
+    async with lock.recover() as died:
+        assert died is not None
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"GET / HTTP/1.1\r\n" * 4,
+        frame(1, 0, 1, "acquire", False),
+        frame(0, 0, 0, HELLO, 0) + frame(1, 0, 99, "acquire"),
+        frame(0, 0, 0, HELLO, 0) + frame(0, 0, 1, "__init__"),
+        b"".join(wire.encode(MESSAGE, 0, b"no pickle")),
+    ],
+)
+async def test_who_makes_no_sense_is_shown_the_door(
+    manager: Manager, said: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The others do not notice; what it held is given back."""
+    lock = manager.Lock()
+    with manager._client.new_end() as end:
+        end.setblocking(False)
+        end.send(said)
+        if b"HTTP" in said:
+            end.shutdown(socket.SHUT_WR)
+        await no_lines(manager)
+    assert ("its connection is closed" in caplog.text) != (b"HTTP" in said)
+    async with lock:
+        pass
+
+
+async def test_a_connection_that_is_not_used_is_nobody(manager: Manager) -> None:
+    """As with one that came with an object that the process had already."""
+    manager._client.new_end().close()
+    await no_lines(manager)
+
+
+async def test_large_values_travel_whole(manager: Manager, elsewhere: Elsewhere) -> None:
+    """Several megabytes, in pieces, both ways, and the loop turns meanwhile."""
+    items, large = manager.Queue(1), os.urandom(1 << 22)
+    far = elsewhere.has(items)
+    for _ in range(2):
+        putting = asyncio.create_task(far.put(large))
+        assert await items.get() == large
+        await putting
+        await items.put(large)
+        assert await far.get() == large
+
+
+async def test_a_process_that_does_not_read_holds_nobody_up(
+    manager: Manager, elsewhere: Elsewhere
+) -> None:
+    """Its answers wait for it; those of others come."""
+    items, lock = manager.list([os.urandom(1 << 20)]), manager.Lock()
+    end = manager._client.new_end()
+    end.sendall(frame(0, 0, 0, HELLO, 0))
+    end.sendall(b"".join(frame(each, 0, items._number, "items") for each in range(1, 9)))
+    while not (full := [each for each in manager._client.server.lines if each._out]):
+        await asyncio.sleep(0.001)
+    (line,) = full
+    async with elsewhere.has(lock):
+        pass
+    data = bytearray()
+    end.setblocking(False)
+    while len(data) < 8 << 20:
+        data += await asyncio.get_running_loop().sock_recv(end, 1 << 20)
+    while line._out:
+        await asyncio.sleep(0.001)
+    end.close()
+    while len(manager._client.server.lines) > 1:
+        await asyncio.sleep(0.001)
+
+
+async def test_the_loop_turns_while_others_ask_without_end(manager: Manager) -> None:
+    """A thread with a connection of its own asks as fast as it can; a heartbeat goes on."""
+    far = Elsewhere(manager)
+    table, over = manager.dict(), threading.Event()
+
+    def ask() -> int:
+        calls = 0
+        theirs = far.has(table).sync
+        event = far.has(manager_event)
+        while not over.is_set():
+            theirs["k"] = calls
+            for _ in range(20):
+                event.set()
+            calls += 1
+        return calls
+
+    manager_event = manager.Event()
+    asking = asyncio.ensure_future(asyncio.to_thread(ask))
+    while not await table.size():
+        await asyncio.sleep(0)
+    turns = 0
+    before = await table["k"]
+    while await table["k"] < before + 50:
+        await asyncio.sleep(0)
+        turns += 1
+    over.set()
+    assert await asking > 50
+    # Some hundred messages are read at once at most: the loop turns many times between them.
+    assert turns > 10
+    far.end()
+
+
+async def test_an_answer_that_nobody_waits_for_is_taken_back(
+    manager: Manager, elsewhere: Elsewhere
+) -> None:
+    """Of a loop that was closed while its task waited: the lock goes to the next."""
+    lock = manager.Lock()
+    for shared in (lock, elsewhere.has(lock)):
+        await lock.acquire()
+
+        def wait_and_leave(shared: Any = shared) -> None:
+            loop = asyncio.new_event_loop()
+            task = loop.create_task(shared.acquire())
+            loop.run_until_complete(asyncio.sleep(0.001))
+            while not waits():
+                loop.run_until_complete(asyncio.sleep(0.001))
+            loop.close()
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+        def waits() -> bool:
+            thing: Any = manager._client.broker.thing(lock._number)
+            return bool(thing.waiters)
+
+        await asyncio.to_thread(wait_and_leave)
+        lock.release()
+        async with asyncio.timeout(5), lock:
+            pass
+        gc.collect()
+
+
+# ------------------------------------------------------------------ this end
+
+
+async def test_tasks_of_another_loop_use_the_objects_of_a_manager(manager: Manager) -> None:
+    """In a thread of this process, over the manager's loop."""
+    lock, items = manager.Lock(), manager.Queue()
+
+    async def main() -> int:
+        async with lock:
+            await items.put(await lock.locked())
+        found: int = await items.get()
+        return found
+
+    assert await asyncio.to_thread(asyncio.run, main())
+
+
+def test_a_manager_whose_loop_was_closed_is_closed() -> None:
+    """Whoever still has its objects is told, in this process and in others."""
+    loop = asyncio.new_event_loop()
+    opened = open_manager()
+    manager = loop.run_until_complete(opened.__aenter__())
+    lock = manager.Lock()
+    loop.run_until_complete(opened.__aexit__(None, None, None))
+    loop.close()
+    with pytest.raises(ManagerClosed):
+        lock.sync.acquire()
+    with pytest.raises(ManagerClosed):
+        asyncio.run(lock.acquire())
+    with pytest.raises(ManagerClosed):
+        manager._client.new_end()
+
+
+async def test_clients_are_forgotten_with_their_manager() -> None:
+    """A process that meets managers one after the other keeps no descriptors of them."""
+    before = {*_shared._clients}
+    async with open_manager() as manager:
+        far = Elsewhere(manager)
+        token = b"as if elsewhere"
+        _shared._clients[token] = far.client
+        assert {*_shared._clients} == {*before, manager._client.token, token}
+    _shared._forget_closed()
+    assert {*_shared._clients} == before
+    assert far.client.is_closed and far.client._sock.fileno() < 0
+    with pytest.raises(ManagerClosed):
+        await far.has(await _a_lock(far)).acquire()
+
+
+async def _a_lock(far: Elsewhere) -> Any:
+    from aioconc.channels import SharedLock
+
+    return SharedLock(far.client, 1)
+
+
+def test_the_exit_status_of_a_child_is_seen_and_left_to_its_parent() -> None:
+    """Killed or ended; not of what runs, of what was waited for, or of what is no child."""
+    assert exitcode_of(None) is None
+    assert exitcode_of(1) is None
+    for code, expected in (
+        ("import os; os._exit(3)", 3),
+        ("import os; os.kill(os.getpid(), 9)", -9),
+    ):
+        child = subprocess.Popen([sys.executable, "-S", "-c", code])
+        while exitcode_of(child.pid) is None:
+            pass
+        assert exitcode_of(child.pid) == expected
+        assert child.wait() == expected
+        assert exitcode_of(child.pid) is None
