@@ -216,6 +216,16 @@ async def test_how_a_worker_without_a_template_ended_is_unknown_but_that_it_did_
         assert await pool.run(work.add, 1, 1) == 2
 
 
+async def test_a_module_that_has_children_reaped_hides_exit_statuses_alone(module: Module) -> None:
+    """The system waits for the workers then, and nobody knows how they ended."""
+    name = module("import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)")
+    async with ProcessExecutor(1, start="forkserver", preload=(name,)) as pool:
+        with pytest.raises(WorkerCrashed) as caught:
+            await pool.run(os._exit, 3)
+        assert caught.value.exitcode is None
+        assert await pool.run(work.add, 1, 1) == 2
+
+
 async def test_a_template_that_stands_still_hides_no_death(tmp_path: Path) -> None:
     """It does not tell how its worker ended, so a second later that is given up."""
     async with ProcessExecutor(2, start="forkserver") as pool:

@@ -69,17 +69,17 @@ class ProcessExecutor(StreamingExecutor):
         forward_logs: whether log records of the workers go to the loggers of this process, with
             the attributes `worker_pid` and `worker_call`.
         start: "exec" starts each process anew; "forkserver" forks it from one template process, which
-            lives as long as the executor. That is faster where processes have much to import. What
-            the environment, the working folder and the standard streams are is settled when the
-            template starts, with the first call.
-        preload: modules that the template imports, as in `preload=("numpy",)`, each of them once;
-            they must not start threads. A module that cannot be imported fails the calls that need
-            a process.
+            lives from the first call until the executor is closed. That is faster where processes
+            come and go, or have much to import. Environment, working folder and standard streams
+            are then those that the program had when the template started.
+        preload: modules that the template imports, as in `preload=("numpy",)`. They must not start
+            threads. One that cannot be imported fails the calls that wait for a process.
 
     Raises:
-        ValueError: a number is out of range, or a context variable is not found by name.
-        UnsupportedOption: `start="forkserver"` where the system has no fork, memfd or pidfd: it
-            needs Linux.
+        ValueError: a number is out of range, a context variable is not found by name, or modules
+            are to be preloaded with `start="exec"`.
+        UnsupportedOption: `start="forkserver"` on a system other than Linux: it needs fork, memfd,
+            pidfd and /proc.
         RuntimeError: this process is a worker of a worker.
 
     Cancellation:
