@@ -1,0 +1,1 @@
+"""Shared objects: what each process does with them, and how long it says that took."""
