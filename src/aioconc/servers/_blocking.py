@@ -23,8 +23,11 @@ from aioconc.tasks._join import join
 
 BlockingHandler = Callable[[socket.socket], object]
 
-# Linux: states of a connection in which the client has not broken it off.
+# linux/tcp.h: the state of a connection that nobody has ended.
 _ESTABLISHED = 1
+
+# Of the idle timeout: the clock of the kernel is not that of Python.
+_NEARLY = 0.9
 
 # Seconds for the client's answer when TLS says good-bye.
 _GOODBYE = 1.0
@@ -100,9 +103,13 @@ class Blocking:
                     call.exception()  # it failed as its socket was ended
                 raise cancelled
             await call
-        except (TimeoutError, ConnectionError) as error:
-            if isinstance(error, ConnectionError) and not is_broken(own):
-                raise  # it was not this connection
+        except TimeoutError as error:
+            if self._idle_timeout is None or not stood_still(own, self._idle_timeout):
+                raise  # it was something else that took too long
+            raise Lost(error) from None
+        except ConnectionError as error:
+            if not is_broken(own):
+                raise  # it was another connection
             raise Lost(error) from None
         finally:
             link.drain = None
@@ -120,14 +127,37 @@ class Blocking:
 
 def is_broken(sock: socket.socket) -> bool:
     """Whether the connection has ended, rather than something else that the handler talks to."""
-    if not sys.platform.startswith("linux") or sock.family not in (socket.AF_INET, socket.AF_INET6):
-        return True  # not told; a client that has gone is the likelier
-    try:
-        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
-    except OSError:
+    info = _tcp_info(sock)
+    return info is None or info[0] != _ESTABLISHED
+
+
+def stood_still(sock: socket.socket, seconds: float) -> bool:
+    """Whether the client has sent nothing for so long, or has not taken what was sent."""
+    info = _tcp_info(sock)
+    if info is None:
         return True
-    state: int = struct.unpack_from("B", info)[0]
-    return state != _ESTABLISHED
+    return info[1] >= _NEARLY * seconds or _count_unsent(sock) > 0
+
+
+def _count_unsent(sock: socket.socket) -> int:
+    """Bytes that the client's system has not taken."""
+    import fcntl
+    import termios
+
+    count: int = struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))[0]
+    return count
+
+
+def _tcp_info(sock: socket.socket) -> tuple[int, float] | None:
+    """State, and seconds since data came; None where it is not told."""
+    if not sys.platform.startswith("linux") or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return None
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 60)
+    except OSError:
+        return None
+    state, milliseconds = struct.unpack("B51xI4x", info)
+    return state, milliseconds / 1000
 
 
 # ------------------------------------------------------------------ in the worker

@@ -174,3 +174,40 @@ async def test_a_client_that_breaks_off_is_lost_not_a_failure(kind: Any) -> None
         await until(lambda: server.statistics().active == 0)
         now = server.statistics()
         assert (now.lost, now.crashed) == (1, 0)
+
+
+def send_much(sock: socket.socket) -> None:
+    sock.sendall(bytes(100_000_000))
+
+
+async def test_a_client_that_reads_nothing_is_gone_after_the_idle_timeout() -> None:
+    """A `sendall` has that timeout too."""
+    options: dict[str, Any] = {"per_connection": "thread", "idle_timeout": 0.05}
+    async with serving(send_much, **options) as server, client(server, limit=1) as (_, writer):
+        while server.statistics().timed_out == 0:
+            writer.write(b"and it says something now and then")
+            await asyncio.sleep(0.01)
+    assert server.statistics().crashed == 0
+
+
+def meet_a_slow_database(sock: socket.socket) -> None:
+    sock.recv(100)
+    raise TimeoutError("the database does not answer")
+
+
+def meet_a_broken_database(sock: socket.socket) -> None:
+    sock.recv(100)
+    raise ConnectionResetError("the database has gone")
+
+
+@pytest.mark.parametrize("handler", [meet_a_slow_database, meet_a_broken_database])
+async def test_an_error_like_that_of_something_else_is_a_failure(handler: Any) -> None:
+    """It is not taken for the client's, and told."""
+    told: list[Exception] = []
+    options: dict[str, Any] = {"per_connection": "thread", "idle_timeout": 3600}
+    async with serving(handler, on_error=lambda error, _: told.append(error), **options) as server:
+        async with client(server) as (reader, writer):
+            writer.write(b"x")
+            assert await end_of(reader) == "reset"
+        await until(lambda: told)
+    assert "the database" in str(told[0])
