@@ -22,6 +22,9 @@ from compare.channels.ends import SMALL, serve
 
 CAPACITY = 1_000
 
+# Arrays on their way, of which each takes its own memory.
+FEW = 4
+
 # Question -> items in a round, and with --quick.
 COUNTS = {
     "one by one": (20_000, 200),
@@ -35,8 +38,8 @@ HEARTBEAT = 1_000_000
 class Peer:
     """One answer, with its other process."""
 
-    def __init__(self, make: Any) -> None:
-        self.ours, unwrap, theirs = make(CAPACITY)
+    def __init__(self, make: Any, capacity: int = CAPACITY) -> None:
+        self.ours, unwrap, theirs = make(capacity)
         context = multiprocessing.get_context("spawn")
         self.commands, there = context.Pipe()
         self.process = context.Process(target=serve, args=(unwrap, theirs, there))
@@ -80,7 +83,7 @@ def compare(question: str, loop: str, factory: Any, args: Any) -> None:
             if isinstance(answer, str):
                 chosen.append(harness.Contender(name, None, missing=answer))
                 continue
-            peer = Peer(answer)
+            peer = Peer(answer, FEW if question == "8 MB arrays" else CAPACITY)
             stack.callback(lambda peer=peer: asyncio.run(peer.close()))
 
             def ask(count: int, peer: Peer = peer) -> Any:

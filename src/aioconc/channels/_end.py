@@ -12,13 +12,14 @@ the mutex; `Channel` awaits and `SyncChannel` blocks in between.
 import os
 import socket
 from collections.abc import Sequence
+from select import POLLIN
 from typing import Any, Final
 
 from aioconc._wire import _channel as wire
 from aioconc._wire._body import Parts, put_together
 from aioconc._wire._channel import Machine
 from aioconc.channels._errors import BrokenChannel, ChannelClosed, EndOfStream, PeerDied
-from aioconc.channels._link import Frame, Link
+from aioconc.channels._link import LONE, Frame, Link
 from aioconc.channels._packing import Raw, laden_among, own
 from aioconc.sync._wait_queue import Waiter, WaitQueue, running_loop
 
@@ -142,16 +143,74 @@ class End(Link):
     ) -> list[Raw] | str | None:
         """Items that have arrived; None: the waiter was queued for one; or `REFUSED`."""
         loop = running_loop()
+        woken: Sequence[Waiter] = ()
+        taken: list[Raw] | str | None = None
         with self._mutex:
             machine = self.machine
-            if machine.ready > self._reserved:
-                return self._take(most, only_bytes)
-            if machine.stopped or (not self._reserved and (machine.peer_ended or self._finished)):
-                return REFUSED
-            if loop is not None:
+            if loop is not None and not self._closed:
                 self._serve(loop)
-            self._receivers.add(waiter)
-            return None
+            if (
+                machine.ready <= self._reserved
+                and not self._receivers
+                and not self._finished
+                and self._leader is None
+            ):
+                # What is there already is had without a turn of the loop. Often it is: whoever
+                # was sent something has answered meanwhile.
+                if self._read() and (self._senders or self._cut):
+                    woken = self._settle()
+            if machine.ready > self._reserved:
+                taken = self._take(most, only_bytes)
+            elif machine.stopped or (not self._reserved and (machine.peer_ended or self._finished)):
+                taken = REFUSED
+            else:
+                self._receivers.add(waiter)
+        if woken:
+            self._wake(woken)
+        return taken
+
+    def take_leading(self) -> Raw | None:
+        """In a thread: wait for an item without a waiter, where nobody else uses this end.
+
+        That is what a worker does most of the time. None: somebody does, or there is more to it
+        than an item; it is to be done with a waiter then.
+        """
+        with self._mutex:
+            if (
+                self._leader is not None
+                or self._ties
+                or self._receivers
+                or self._senders
+                or self._flushed
+                or self._out
+                or self._finished
+                or self.machine.peer_ended
+                or self.machine.stopped
+            ):
+                return None
+            poller = self._poller_of_lone()
+            self._leader = LONE
+        raw = None
+        woken: Sequence[Waiter] = ()
+        try:
+            ready = poller.poll()
+            with self._mutex:
+                if ready == [(self._sock.fileno(), POLLIN)] and not self._closed:
+                    self._read()
+                    machine = self.machine
+                    if self._receivers or self._senders or self._flushed:
+                        woken = self._settle()
+                    elif machine.ready > self._reserved:
+                        raw = machine.take()
+                        if machine.taken >= machine.half:
+                            self._tell_taken()
+                elif self._waker is not None and not self._closed:
+                    self._waker.clear()
+        finally:
+            self._leave(LONE)
+        if woken:
+            self._wake(woken)
+        return raw
 
     def take_granted(
         self, waiter: Waiter, most: int, *, only_bytes: bool = False
@@ -334,6 +393,7 @@ class End(Link):
             self._queue(self.machine.stop())
             self.machine.forget()
             self._reserved = 0
+            self._stir()
             if not self._cut:
                 self._push(running_loop())
                 self._notify_leader()

@@ -62,6 +62,10 @@ _MOST_SENT: Final = 262_144
 # Bytes sent before others have a turn, however fast the other end reads.
 _MOST_FLUSHED: Final = 1_048_576
 
+# Leads in place of a waiter: a thread that polls while nobody else uses the link. It is in no queue,
+# so it is stirred whenever somebody else begins to.
+LONE: Final[Any] = object()
+
 # All links of this process. A forked child closes its copies of their descriptors, which would
 # otherwise keep the other end from hearing of the end of this one.
 _links: "weakref.WeakSet[Link]" = weakref.WeakSet()
@@ -110,6 +114,7 @@ class Link(Waitable):
         "_notified",
         "_out",
         "_parked",
+        "_poller",
         "_read_size",
         "_sock",
         "_soon",
@@ -138,8 +143,10 @@ class Link(Waitable):
         self._ties: dict[asyncio.AbstractEventLoop, Tie] = {}
         # The loop that will send what is there at the end of its turn.
         self._soon: asyncio.AbstractEventLoop | None = None
-        self._leader: Parked | None = None
+        self._leader: Any = None
         self._waker: Waker | None = None
+        # That of `LONE`.
+        self._poller: Any = None
         self._parked: dict[Parked, None] = {}
         # Who waits until all is sent.
         self._flushed = WaitQueue()
@@ -252,6 +259,7 @@ class Link(Waitable):
             self._cut_off()
             while not self._finished and self._read():
                 pass
+            self._stir()
 
     def _gather(self) -> bytes:
         """Take small pieces from the front of `_out`, joined."""
@@ -340,6 +348,7 @@ class Link(Waitable):
                 self._ties.pop(each).close()
             tie = Tie(loop, self._sock.fileno(), self._on_readable, self._on_writable)
             self._ties[loop] = tie
+            self._stir()
             if self._finished:
                 tie.stop_reading()
         return tie
@@ -431,7 +440,7 @@ class Link(Waitable):
             woken = self._settle()
         self._wake(woken)
 
-    def _leave(self, waiter: Parked) -> None:
+    def _leave(self, waiter: Any) -> None:
         """The thread waits no more; if it led, another one leads."""
         with self._mutex:
             self._parked.pop(waiter, None)
@@ -446,9 +455,24 @@ class Link(Waitable):
         if following is not None:
             following.wake()
 
+    def _poller_of_lone(self) -> Any:
+        """With the mutex: what `LONE` polls."""
+        if self._poller is None:
+            if self._waker is None:
+                self._waker = Waker()
+            self._poller = select.poll()
+            self._poller.register(self._sock, select.POLLIN)
+            self._poller.register(self._waker.fd, select.POLLIN)
+        return self._poller
+
     def _notify_leader(self) -> None:
         """With the mutex: there is something to send, of which the leader may not know."""
-        if self._leader is not None and self._out and self._waker is not None:
+        if self._out:
+            self._stir()
+
+    def _stir(self) -> None:
+        """With the mutex: whoever leads is to look again."""
+        if self._leader is not None and self._waker is not None:
             self._waker.wake()
 
     # ------------------------------------------------------------------ the end
@@ -461,6 +485,7 @@ class Link(Waitable):
         self._cut_off()
         self._loans.close()
         self._finished = True
+        self._stir()
         try:
             # Now, even if copies of the descriptor are closed a little later.
             self._sock.shutdown(socket.SHUT_RDWR)

@@ -68,6 +68,8 @@ class SyncChannel(Generic[T]):
         """
         timeout = self._check("receive", timeout)
         raw = self._end.take_one()
+        if raw is None and timeout is None:
+            raw = self._end.take_leading()
         if raw is None:
             raw = self._take("receive", 1, timeout)[0]
         return unpack(raw)  # type: ignore[no-any-return]
