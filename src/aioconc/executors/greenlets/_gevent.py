@@ -5,7 +5,9 @@ greenlets started, ended and woken. What the greenlets run, and when the hub is 
 `_gevent_pool`.
 """
 
+import logging
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -15,8 +17,14 @@ from aioconc._bridge import _credits
 from aioconc._bridge._credits import Credits
 from aioconc._bridge._loop_calls import LoopCalls
 from aioconc.errors import MissingExtra
+from aioconc.executors._callables import name_of
+
+_log = logging.getLogger("aioconc.executors")
 
 Letter = Callable[[], object]
+
+# Seconds that greenlets which nobody joined may take to clean up when the hub ends.
+_STRAYS = 5.0
 
 
 def load_gevent() -> Any:
@@ -70,6 +78,10 @@ class Hub:
         self._letters: deque[Letter] = deque()
         self._woken = False
         self._end: Any = None
+        self._hub: Any = None
+        # Greenlets that were started in this hub, by whomever, and the name of what
+        # they run.
+        self._spawned: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
         self.ending = False
         self.thread = threading.Thread(target=self._run, name=name, daemon=True)
         self.thread.start()
@@ -89,25 +101,44 @@ class Hub:
     # -- the hub's thread -------------------------------------------------------------------------
 
     def _run(self) -> None:
-        hub = self._gevent.get_hub()
+        self._hub = self._gevent.get_hub()
+        self._gevent.Greenlet.add_spawn_callback(self._note)
         self._prepare()
-        watcher = hub.loop.async_()
+        watcher = self._hub.loop.async_()
         watcher.start(self._deliver)
         self._end = self.event()
         with self._guard:
             self._watcher = watcher
             watcher.send()
         self._end.wait()
-        self._close(hub, watcher)  # pragma: no cover - the tracer has lost its way by then
+        self._close()  # pragma: no cover - the tracer has lost its way by then
 
-    def _close(self, hub: Any, watcher: Any) -> None:
+    def _close(self) -> None:
+        self._gevent.Greenlet.remove_spawn_callback(self._note)
+        self._end_strays()
         with self._guard:
-            self._watcher = None
+            watcher, self._watcher = self._watcher, None
         watcher.stop()
         watcher.close()
-        hub.destroy(destroy_loop=True)
+        self._hub.destroy(destroy_loop=True)
+        self._hub = None
         self._letters.clear()
         self._then()
+
+    def _end_strays(self) -> None:
+        """What a function started and did not join ends here, as a task would with its group."""
+        left = [each for each in self._spawned if not each.dead]
+        self._gevent.killall(left, block=False)
+        self._gevent.joinall(left, timeout=_STRAYS)
+        for each in left:
+            if not each.dead:
+                what = self._spawned[each]
+                _log.warning("%s ends, though %s, spawned in it, has not", self.thread.name, what)
+
+    def _note(self, greenlet: Any) -> None:
+        """A greenlet begins, in whatever hub."""
+        if greenlet.parent is self._hub:
+            self._spawned[greenlet] = name_of(greenlet._run)
 
     def _deliver(self) -> None:
         self._woken = False

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ from aioconc._bridge import _credits
 from aioconc._internal import _hooks
 from aioconc.errors import DeadlockError, ExecutorClosed, MissingExtra, WorkerExit
 from aioconc.executors import Fate
-from aioconc.executors.greenlets import GeventExecutor
+from aioconc.executors.greenlets import GeventExecutor, _gevent
 from aioconc.testing import run
 
 gevent = pytest.importorskip("gevent")
@@ -292,6 +293,55 @@ async def test_closing_with_cancel_ends_all() -> None:
     assert sorted(ended) == sorted(begun)
 
 
+async def test_what_a_call_spawned_and_did_not_join_ends_with_the_hub() -> None:
+    """It gets GreenletExit, and its clean-up may wait; greenlets of other hubs are left alone."""
+    log: list[str] = []
+
+    def stray() -> None:
+        try:
+            gevent.sleep(60)
+        finally:
+            gevent.sleep(0.001)
+            log.append("cleaned up")
+
+    def start() -> None:
+        gevent.spawn(stray)
+        gevent.sleep(0.001)
+
+    other = GeventExecutor()
+    waiting = asyncio.ensure_future(other.run(gevent.sleep, 60))
+    async with GeventExecutor() as pool:
+        await pool.run(start)
+        assert log == []
+    assert log == ["cleaned up"]
+    assert not waiting.done()
+    assert await cancelled(waiting)
+    await other.aclose()
+
+
+async def test_a_stray_that_will_not_end_is_left_and_named(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It holds up the end for a while, and not for ever."""
+    monkeypatch.setattr(_gevent, "_STRAYS", 0.01)
+
+    def stubborn() -> None:
+        while True:
+            try:
+                gevent.sleep(60)
+            except gevent.GreenletExit:
+                pass
+
+    def start() -> None:
+        gevent.spawn(stubborn)
+        gevent.sleep(0.001)
+
+    async with GeventExecutor() as pool:
+        await pool.run(start)
+    assert threads() == []
+    assert re.search(r"ends, though .*stubborn, spawned in it, has not", caplog.text)
+
+
 async def test_a_forgotten_executor_ends_its_hub() -> None:
     """Nobody has it any more: its thread goes."""
     pool = GeventExecutor()
@@ -307,7 +357,7 @@ def test_a_program_ends_though_a_greenlet_waits() -> None:
     """Neither a call in flight nor a hub that stands holds up the exit."""
     code = """
 import asyncio, gevent
-from aioconc.executors.greenlets import GeventExecutor
+from aioconc.executors.greenlets import GeventExecutor, _gevent
 pool = GeventExecutor()
 async def main():
     task = asyncio.ensure_future(pool.options(on_cancel="abandon").run(gevent.sleep, 600))
@@ -331,7 +381,7 @@ def test_it_is_refused_where_gevent_has_replaced_threads() -> None:
     code = """
 from gevent import monkey
 monkey.patch_all()
-from aioconc.executors.greenlets import GeventExecutor
+from aioconc.executors.greenlets import GeventExecutor, _gevent
 try:
     GeventExecutor()
 except RuntimeError as error:
