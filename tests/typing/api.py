@@ -35,7 +35,24 @@ from aioconc import (
     shielded,
     use,
 )
-from aioconc.channels import SharedArray
+from aioconc.channels import (
+    Channel,
+    ChannelStatistics,
+    Manager,
+    SharedArray,
+    SharedCondition,
+    SharedDict,
+    SharedList,
+    SharedLock,
+    SharedLockStatistics,
+    SharedQueue,
+    SharedQueueStatistics,
+    SharedRLock,
+    SharedSemaphore,
+    SyncChannel,
+    open_channel,
+    open_manager,
+)
 from aioconc.errors import OwnerDied
 from aioconc.executors import Executor, FuturesExecutor, ProcessExecutor, iterate_in_thread
 from aioconc.executors.greenlets import GeventExecutor, await_, greenlet_run
@@ -385,3 +402,77 @@ async def check_shared_arrays() -> None:
 
 def give_back(shared: SharedArray) -> SharedArray:
     return shared
+
+
+async def check_managers() -> None:
+    async with open_manager() as manager:
+        assert_type(manager, Manager)
+        lock = manager.Lock(on_owner_death="release")
+        assert_type(lock, SharedLock)
+        assert_type(manager.RLock(), SharedRLock)
+        assert_type(manager.Semaphore(2), SharedSemaphore)
+        assert_type(manager.Condition(lock), SharedCondition)
+        async with lock:
+            assert_type(await lock.locked(), bool)
+            assert_type(await lock.statistics(), SharedLockStatistics)
+        async with lock.recover() as died:
+            assert_type(died, OwnerDied | None)
+        assert_type(await manager.Barrier(1).wait(), int)
+        assert_type(await manager.Event().is_set(), bool)
+        items: SharedQueue[str] = manager.Queue(10)
+        await items.put("a")
+        assert_type(await items.get(), str)
+        assert_type(await items.get_many(2), list[str])
+        assert_type(await items.get_nowait(), str)
+        assert_type([item async for item in items], list[str])
+        assert_type(await items.statistics(), SharedQueueStatistics)
+        table = manager.dict({"a": 1})
+        assert_type(table, SharedDict[str, int])
+        assert_type(await table.get("a"), int | None)
+        assert_type(await table.get("a", ""), int | str)
+        assert_type(await table["a"], int)
+        assert_type(await table.update_item("a", lambda n: 2), int)
+        assert_type(await table.items(), list[tuple[str, int]])
+        found = manager.list(["a"])
+        assert_type(found, SharedList[str])
+        assert_type(await found[0], str)
+        assert_type(await found[1:], list[str])
+        assert_type(await found.copy(), list[str])
+
+
+def check_managers_in_workers(
+    lock: SharedLock, items: SharedQueue[int], table: SharedDict[str, int], found: SharedList[int]
+) -> None:
+    with lock.sync, lock.sync.recover() as died:
+        assert_type(died, OwnerDied | None)
+    assert_type(lock.sync.acquire(timeout=1), bool)
+    assert_type(items.sync.get(timeout=1), int)
+    for item in items.sync:
+        assert_type(item, int)
+    table.sync["a"] = 1
+    assert_type(table.sync["a"], int)
+    assert_type(found.sync[0], int)
+
+
+async def check_channels(typed: Channel[int]) -> None:
+    assert_type(open_channel(capacity=1), tuple[Channel[Any], Channel[Any]])
+    assert_type(await typed.receive(timeout=1), int)
+    assert_type(await typed.receive_many(3), list[int])
+    assert_type(await typed.receive_bytes(), bytes)
+    await typed.send(1, timeout=None)
+    await typed.send_many(range(3))
+    async for item in typed:
+        assert_type(item, int)
+    async with typed as same:
+        assert_type(same, Channel[int])
+    assert_type(typed.sync, SyncChannel[int])
+    assert_type(typed.sync.receive(), int)
+    assert_type(list(typed.sync), list[int])
+    with typed.sync as blocking:
+        assert_type(blocking, SyncChannel[int])
+    assert_type(typed.statistics(), ChannelStatistics)
+    left, right = open_channel()
+    numbers: Channel[int] = left
+    texts: Channel[str] = right
+    await numbers.send(1)
+    await texts.send("a")

@@ -3,6 +3,7 @@
 Each line that ends in `# error` is refused by mypy and by pyright, and no other line is.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Generator
 from socket import socket
 
@@ -21,7 +22,7 @@ from aioconc import (
     race,
     run,
 )
-from aioconc.channels import SharedArray
+from aioconc.channels import Channel, open_channel, Manager, SharedArray, SharedDict, SharedQueue
 from aioconc.executors import iterate_in_thread
 from aioconc.executors.greenlets import GeventExecutor, await_, greenlet_run
 from aioconc.generators import delegate, drive, feed, into, primed, safe_stream
@@ -204,3 +205,30 @@ async def shared_arrays(shared: SharedArray) -> None:
     with shared.lock:  # error
         pass
     shared.lock.sync.acquire(5)  # error
+
+
+async def managers(manager: Manager, items: SharedQueue[int], table: SharedDict[str, int]) -> None:
+    manager.Lock(on_owner_death="ignore")  # error
+    manager.Condition(asyncio.Lock())  # error
+    await items.put("a")  # error
+    wrong: str = await items.get()  # error
+    count: int = items.qsize()  # error
+    await table.set("a", "b")  # error
+    table.sync["a"] = "b"  # error
+    with manager.Lock():  # error
+        pass
+    async with manager.Lock().sync:  # error
+        pass
+
+
+async def channels(typed: Channel[int]) -> None:
+    open_channel(64)  # error
+    await typed.send("a")  # error
+    await typed.send(1, 5)  # error
+    await typed.send_many(["a"])  # error
+    await typed.receive_many()  # error
+    wrong: str = await typed.receive()  # error
+    with typed:  # error
+        pass
+    async with typed.sync:  # error
+        pass
