@@ -22,7 +22,7 @@ from aioconc import (
     race,
     run,
 )
-from aioconc.channels import Channel, open_channel, Manager, SharedArray, SharedDict, SharedQueue
+from aioconc.channels import Channel, Manager, SharedArray, SharedDict, SharedQueue, open_channel
 from aioconc.executors import iterate_in_thread
 from aioconc.executors.greenlets import GeventExecutor, await_, greenlet_run
 from aioconc.generators import delegate, drive, feed, into, primed, safe_stream
