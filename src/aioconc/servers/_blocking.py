@@ -18,7 +18,7 @@ from aioconc._wire._passing import Passed, pass_on
 from aioconc.executors import Executor
 from aioconc.servers._connection import FIRST_WORD
 from aioconc.servers._listen import end_waits, reset_at_close
-from aioconc.servers._server import Link, Lost, Refused
+from aioconc.servers._server import STUBBORN, Link, Lost, Refused
 from aioconc.tasks._join import join
 
 BlockingHandler = Callable[[socket.socket], object]
@@ -93,7 +93,10 @@ class Blocking:
 
         def end(_: object) -> None:
             reset_at_close(own)
-            end_waits(own, socket.SHUT_RDWR)
+            # A handler that receives goes on at once, and its client sees the reset; one that sends
+            # goes on when both directions have ended, which looks to its client like an end.
+            end_waits(own, socket.SHUT_RD)
+            timers.append(loop.call_later(STUBBORN, end_waits, own, socket.SHUT_RDWR))
             call.cancel()
 
         try:

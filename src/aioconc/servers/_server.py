@@ -31,7 +31,7 @@ OnError = Callable[[Exception, Any], object]
 
 # Seconds. A handler that is still there so long after it was cancelled loses its connection under
 # its feet, and is waited for.
-_STUBBORN = 0.1
+STUBBORN = 0.1
 
 _log = logging.getLogger("aioconc")
 
@@ -198,7 +198,7 @@ class TcpServer:
         )
         for link in self._links.values():
             reset_at_close(link.socket_below)
-        self._loop.call_later(_STUBBORN, self._cut_sockets)
+        self._loop.call_later(STUBBORN, self._cut_sockets)
         self._group.cancel("the server ends")
 
     def _cut_sockets(self) -> None:
