@@ -34,6 +34,7 @@ ANSWER = 4  # what a function called in the loop gave
 RELEASE = 5  # buffers that are no longer read may be written again
 BYE = 6  # end, once idle
 LEVELS = 7  # the levels of the parent's loggers have changed
+TRIM = 8  # nothing has come for a while: keep no memory for large buffers
 
 # From a worker.
 READY = 16  # is up and waits for calls

@@ -9,21 +9,34 @@ that this process may have, all buffers are copied.
 import os
 from _weakref import ref
 from collections import deque
-from mmap import ACCESS_COPY, ACCESS_READ, mmap
 from struct import pack, unpack
 
 from aioconc._wire import _memory
 from aioconc._wire._arenas import most_descriptors
+from aioconc._wire._mappings import Mappings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     from aioconc._wire._descriptors import Descriptor
 
-# Reference to each mapping that is alive, whosever it is -> where it is given back.
-_mapped: "dict[ref[mmap], tuple[Loans, int]]" = {}
+
+class _Reading(ref):  # type: ignore[type-arg]  # of whatever exports memory
+    """A reference to what exports an arena that is read, and where to give that back."""
+
+    __slots__ = ("loans", "number")
+
+    loans: "Loans"
+    number: int
+
+    # By identity, since arrays have neither.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+
+# One for each arena that is read by reference, whosever it is.
+_mapped: set[_Reading] = set()
 
 
 def scarce() -> bool:
@@ -39,10 +52,13 @@ class Loans:
         notify: called when the first of some arenas can be given back, in any thread.
     """
 
-    __slots__ = ("_notify", "returned")
+    __slots__ = ("_notify", "mappings", "returned", "were_used")
 
     def __init__(self, notify: "Callable[[], object] | None" = None) -> None:
         self._notify = notify
+        self.mappings = Mappings()
+        # Whether there was a loan since somebody set this to False.
+        self.were_used = False
         # Numbers of leases that are to be given back.
         self.returned: deque[int] = deque()
 
@@ -59,6 +75,7 @@ class Loans:
     def close(self) -> None:
         """The owner is gone: nobody is to be told any more."""
         self._notify = None
+        self.mappings.clear()
 
     def give_back(self, number: int) -> None:
         """This arena is read no more."""
@@ -81,6 +98,7 @@ class Loan:
 
     def __init__(self, loans: Loans, number: int, descriptor: "Descriptor") -> None:
         self._loans = loans
+        loans.were_used = True
         self._number = number
         self._descriptor: Descriptor | None = descriptor
         self._mapping: memoryview | None = None
@@ -127,16 +145,17 @@ class Loan:
         return self._descriptor.fd
 
     def _map(self) -> None:
-        mapping = mmap(self._fd, 0, access=ACCESS_COPY if self.writable else ACCESS_READ)
-        _mapped[ref(mapping, _on_unmapped)] = self._loans, self._number
-        self._mapping = memoryview(mapping)
+        source = self._loans.mappings.use(self._fd, self.writable)
+        reading = _Reading(source, _on_unmapped)
+        reading.loans, reading.number = self._loans, self._number
+        _mapped.add(reading)
+        self._mapping = memoryview(source)
 
 
-def _on_unmapped(mapping: "ref[mmap]", pop: "Any" = _mapped.pop) -> None:
-    entry = pop(mapping, None)
-    if entry is not None:
-        loans, number = entry
-        loans.give_back(number)
+def _on_unmapped(reading: _Reading, known: "set[_Reading]" = _mapped) -> None:
+    if reading in known:
+        known.discard(reading)
+        reading.loans.give_back(reading.number)
 
 
 # A forked child shares the mappings, and nobody tells when it is done with them: these arenas are

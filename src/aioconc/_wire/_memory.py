@@ -6,6 +6,7 @@ and mapping, whatever kills whom. Copying lets other threads run.
 """
 
 import os
+import sys
 from mmap import ACCESS_DEFAULT, mmap
 
 TYPE_CHECKING = False
@@ -97,6 +98,33 @@ def write(
                     return False
                 piece = view[at : at + _SHORT_STEP]
                 target[offset + at : offset + at + piece.nbytes] = piece
+    return True
+
+
+def can_copy() -> bool:
+    """Whether `copy` works here: it is numpy that copies without holding up other threads."""
+    numpy = sys.modules.get("numpy")
+    # What is being imported has not all of its functions yet.
+    return hasattr(numpy, "copyto") and hasattr(numpy, "frombuffer")
+
+
+def copy(
+    target: mmap,
+    views: "Sequence[memoryview]",
+    offsets: "Sequence[int]",
+    wanted: "Callable[[], bool]",
+) -> bool:
+    """As `write`, into a mapping that was written before: in a third of the time."""
+    import numpy as np
+
+    memory = np.frombuffer(target, np.uint8)
+    for view, offset in zip(views, offsets, strict=True):
+        source = np.frombuffer(view, np.uint8)
+        for at in range(0, view.nbytes, _STEP):
+            if not wanted():
+                return False
+            piece = source[at : at + _STEP]
+            np.copyto(memory[offset + at : offset + at + len(piece)], piece)
     return True
 
 

@@ -34,7 +34,7 @@ _SMALL = 16_384
 # Pieces that are given to the kernel at once; it takes 1,024 at most.
 _MOST_PIECES = 64
 
-_RELEASE = wire.RELEASE
+_RELEASE, _TRIM = wire.RELEASE, wire.TRIM
 _pack_header = wire.HEADER.pack
 
 _DONT_WAIT = 0x40 if sys.platform.startswith("linux") else 0x80
@@ -167,5 +167,8 @@ class Cord:
         for frame in decoder.feed(data, arrived):
             if frame[0] == _RELEASE:
                 self._arenas.give_back(numbers_of(frame[2]))
+            elif frame[0] == _TRIM:
+                self._arenas.trim()
+                self._loans.mappings.clear()
             else:
                 self._frames.append(frame)

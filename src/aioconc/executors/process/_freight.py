@@ -14,6 +14,7 @@ from aioconc._wire import _frames as wire
 from aioconc._wire._arenas import Arenas, Lease
 from aioconc._wire._body import LARGE, Laden, Parts, fill_arena, put_together
 from aioconc._wire._loans import Loans, numbers_of
+from aioconc.executors.process._patrol import start_patrol
 
 if TYPE_CHECKING:
     from aioconc.executors.process._worker import WorkerProcess
@@ -32,12 +33,14 @@ class Freight:
     # Rule 1: all but `_give_back_soon` runs in the thread of the worker's loop.
     # Rule 2: `held` is a list while a thread copies; what is to be sent then goes there.
     # Rule 3: a lease is in `_lent` from when it is sent until the worker gives it back or is gone.
-    __slots__ = ("_arenas", "_lent", "_soon", "_worker", "held", "loans")
+    __slots__ = ("_arenas", "_has_lent", "_lent", "_soon", "_worker", "held", "loans")
 
     def __init__(self, worker: "WorkerProcess", arenas: Arenas) -> None:
         self._worker = worker
         self._arenas = arenas
         self._lent: set[int] = set()
+        # Whether it has since it was trimmed last.
+        self._has_lent = False
         self.held: list[Callable[[], None]] | None = None
         self.loans = Loans(self._give_back_soon)
         self._soon = False
@@ -84,6 +87,7 @@ class Freight:
     ) -> None:
         if lease is not None:
             self._lent.add(lease.number)
+            self._has_lent = True
         body = put_together(parts, lease)
         laden = body[0] if isinstance(body[0], Laden) else None
         frame = wire.encode(kind, number, *head, *body, laden=laden)
@@ -94,6 +98,7 @@ class Freight:
         numbers = numbers_of(payload)
         self._lent.difference_update(numbers)
         self._arenas.give_back(numbers)
+        self._have_trimmed()
 
     # -- from the worker ----------------------------------------------------------------------
 
@@ -110,7 +115,15 @@ class Freight:
             loop = self._worker.loop
             if loop is not None and loop is asyncio._get_running_loop():
                 self.give_back()
+                self.loans.were_used = True
+                self._have_trimmed()
             self._soon = False
+
+    def _have_trimmed(self) -> None:
+        """Something came to be free, perhaps after all calls have ended."""
+        pool = self._worker.pool
+        if not pool.is_patrolled:
+            start_patrol(pool)
 
     def _give_back_soon(self) -> None:
         """Called by finalizers, in any thread."""
@@ -118,6 +131,17 @@ class Freight:
         if not self._soon and loop is not None and mailbox is not None:
             self._soon = True
             mailbox.post(loop, self._give_back_idle)
+
+    @property
+    def keeps_memory(self) -> bool:
+        """Whether one of the two may keep memory that nobody uses now."""
+        return self._has_lent or self.loans.were_used
+
+    def trim(self) -> None:
+        """Keep none, here and in the worker, which is idle; by whoever has it in hand."""
+        self._has_lent = self.loans.were_used = False
+        self.loans.mappings.clear()
+        self._worker.send(wire.encode(wire.TRIM, 0))
 
     def end(self) -> None:
         """The worker is gone."""

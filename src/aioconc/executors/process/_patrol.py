@@ -1,6 +1,7 @@
 """What the service does for a pool from time to time, while it has calls or idle workers.
 
-Ends workers that have been idle for too long, and takes over what a loop has left that was closed
+Ends workers that have been idle for too long, gives back memory that was kept for large buffers
+once nothing has run for a while, and takes over what a loop has left that was closed
 with a call in it: nobody tells of that, and nobody waits for such a call, but its slot does. All
 of it runs in the service's thread.
 """
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 # Seconds between two rounds. What waits for one is a slot, never a caller.
 _ROUND: Final = 0.5
+
+
+# Seconds after the last call for which memory for large buffers is kept.
+_KEPT_FOR: Final = 5.0
 
 
 def start_patrol(pool: "ProcessPool") -> None:
@@ -40,7 +45,7 @@ def _go_round(pool: "ProcessPool") -> None:
             while pool.idle and now - pool.idle[0].idle_since >= pool.idle_timeout:
                 old.append(pool.idle.pop(0))
         shrinks = pool.idle_timeout is not None and bool(pool.idle)
-        pool.is_patrolled = shrinks or bool(pool.running)
+        pool.is_patrolled = shrinks or bool(pool.running) or keeps_memory(pool)
         workers = list(pool.workers)
     for worker in old:
         pool._let_go(worker)
@@ -49,8 +54,31 @@ def _go_round(pool: "ProcessPool") -> None:
             pool._see_end(worker)
         _look_after(pool, worker)
     _drop_lost_jobs(pool)
+    _trim(pool, now)
     if pool.is_patrolled:
         _go_later(pool)
+
+
+def keeps_memory(pool: "ProcessPool") -> bool:
+    """With the lock: is there memory for large buffers that nobody may be using?"""
+    return bool(pool.arenas.bytes_free) or any(each.freight.keeps_memory for each in pool.idle)
+
+
+def _trim(pool: "ProcessPool", now: float) -> None:
+    """Give back what was kept for large buffers, if nothing has run for a while."""
+    with pool.lock:
+        if pool.running or any(now - each.idle_since < _KEPT_FOR for each in pool.idle):
+            return
+        # In our hands until they are offered again.
+        workers = [each for each in pool.idle if each.freight.keeps_memory]
+        for worker in workers:
+            pool.idle.remove(worker)
+    pool.arenas.trim()
+    home = service()
+    for worker in workers:
+        worker.attach(home.loop, home.mailbox)
+        worker.freight.trim()
+        pool._offer(worker)
 
 
 def _look_after(pool: "ProcessPool", worker: "WorkerProcess") -> None:

@@ -116,7 +116,6 @@ class WorkerProcess:
     __slots__ = (
         "_blackbox",
         "_decoder",
-        "_freight",
         "_grave",
         "_out",
         "_sock",
@@ -124,6 +123,7 @@ class WorkerProcess:
         "_to_read",
         "calls",
         "dead",
+        "freight",
         "idle_since",
         "job",
         "journal",
@@ -154,8 +154,8 @@ class WorkerProcess:
         self.mailbox: Mailbox | None = None
         self.turn = threading.Lock()
         self._grave = [None]
-        self._freight = Freight(self, pool.arenas)
-        self._decoder = wire.Decoder(self._freight.loans)
+        self.freight = Freight(self, pool.arenas)
+        self._decoder = wire.Decoder(self.freight.loans)
         self._to_read = _READ
         # What the socket did not take yet: bytes, and what has descriptors in front of those that
         # they are to be sent with.
@@ -201,7 +201,7 @@ class WorkerProcess:
         if self._out:
             loop.add_writer(tie.fd, self._on_writable, tie)
         self._tie, self.mailbox = tie, mailbox
-        self._freight.give_back()
+        self.freight.give_back()
 
     def detach(self) -> None:
         """No loop serves it. Called by whoever has it in hand, in any thread."""
@@ -231,8 +231,8 @@ class WorkerProcess:
         job.worker = self
         job.sent += 1
         self.number = number = (self.number + 1) & 0xFFFFFFFF
-        if self._freight.loans.returned:
-            self._freight.give_back()
+        if self.freight.loans.returned:
+            self.freight.give_back()
         if self.log_mark is not None and self.log_mark != (now := log_mark()):
             self.log_mark = now
             self.send(wire.encode(wire.LEVELS, 0, *dump(levels())))
@@ -244,7 +244,7 @@ class WorkerProcess:
             return
         pieces = job.pieces(self)
         if job.cargo is not None:
-            self._freight.send(wire.CALL, number, pieces, job.cargo)
+            self.freight.send(wire.CALL, number, pieces, job.cargo)
         elif (length := sum(map(len, pieces))) < _SMALL:
             self._send_small(b"".join((_pack_header(wire.CALL, 0, number, length), *pieces)))
         else:
@@ -258,11 +258,11 @@ class WorkerProcess:
 
     def tell_large(self, kind: int, parts: Parts) -> None:
         """As `tell`, for a body that has large buffers or descriptors."""
-        self._freight.send(kind, self.number, [], parts)
+        self.freight.send(kind, self.number, [], parts)
 
     def _send_small(self, frame: bytes) -> None:
         """As `send`, for a frame in one piece."""
-        if self._out or self._freight.held is not None:
+        if self._out or self.freight.held is not None:
             self.send([frame])
             return
         try:
@@ -281,7 +281,7 @@ class WorkerProcess:
             pieces: of a frame.
             carried: what has the descriptors that go with the first byte.
         """
-        held = self._freight.held
+        held = self.freight.held
         if held is not None:
             held.append(lambda: self.send(pieces, carried))
             return
@@ -409,7 +409,7 @@ class WorkerProcess:
         elif kind == wire.LOG:
             relay(payload, self.loop)
         elif kind == wire.RELEASE:
-            self._freight.take_back(payload)
+            self.freight.take_back(payload)
         elif job is None or number != self.number:
             pass  # of a call that has ended
         elif kind == wire.ERROR:
@@ -491,7 +491,7 @@ class WorkerProcess:
         self.detach()
         self._sock.close()
         self._out.clear()
-        self._freight.end()
+        self.freight.end()
         if self.journal is not None:
             self.journal.close()
             self.journal = None

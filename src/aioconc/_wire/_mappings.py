@@ -1,0 +1,76 @@
+"""Mappings of arenas that one reader keeps, since the same arenas come again and again.
+
+To map memory and touch each of its pages takes longer than to copy what is in it. What is kept is
+bounded, and let go with `clear`. Needs numpy, whose arrays stand for one use of a mapping: without
+it, or for memory that may be written, each use has a mapping of its own.
+"""
+
+import sys
+from _thread import allocate_lock
+from collections import OrderedDict
+from mmap import ACCESS_COPY, ACCESS_READ, mmap
+from os import fstat
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# Mappings are kept up to this many bytes, which is what an owner keeps of free arenas, and up to
+# this many, since each costs a descriptor.
+KEPT = 1 << 27
+_MOST = 16
+
+
+class Mappings:
+    """The mappings of one reader. Any thread may call it."""
+
+    __slots__ = ("_bytes", "_kept", "_lock")
+
+    def __init__(self) -> None:
+        self._lock = allocate_lock()
+        # Number of the memory in the system -> its mapping; what was used last is last.
+        self._kept: OrderedDict[int, mmap] = OrderedDict()
+        self._bytes = 0
+
+    def use(self, fd: int, writable: bool) -> "Any":
+        """What exports this memory for as long as something reads it; takes weak references.
+
+        Raises:
+            OSError: it cannot be mapped.
+        """
+        if writable:
+            return mmap(fd, 0, access=ACCESS_COPY)
+        # What is being imported may have no such function yet.
+        as_array = getattr(sys.modules.get("numpy"), "frombuffer", None)
+        if as_array is None:
+            return mmap(fd, 0, access=ACCESS_READ)
+        number = fstat(fd).st_ino
+        with self._lock:
+            mapping = self._kept.get(number)
+            if mapping is not None:
+                self._kept.move_to_end(number)
+        if mapping is None:
+            mapping = mmap(fd, 0, access=ACCESS_READ)
+            self._keep(number, mapping)
+        return as_array(mapping, "B")
+
+    def _keep(self, number: int, mapping: mmap) -> None:
+        size = len(mapping)
+        if size > KEPT:
+            return
+        with self._lock:
+            if number in self._kept:
+                return
+            self._kept[number] = mapping
+            self._bytes += size
+            while self._bytes > KEPT or len(self._kept) > _MOST:
+                self._bytes -= len(self._kept.popitem(last=False)[1])
+
+    def clear(self) -> None:
+        """Keep none of those that are here."""
+        with self._lock:
+            self._kept.clear()
+            self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._kept)
