@@ -1,11 +1,13 @@
 """`serve_tcp` as a real program: signals, a shortage of descriptors, cancellation at every await."""
 
 import asyncio
+import random
 import signal
 import socket
 import ssl
 import sys
 import time
+from collections import Counter
 from functools import partial
 from typing import Any
 
@@ -171,6 +173,88 @@ run(main)
 """
     with program(PRELUDE + text) as server, connect(server):
         assert server.finish()[0] == 3
+
+
+# ------------------------------------------------------------------ clients of every kind at once
+
+
+async def moody(connection: Connection) -> None:
+    """Does what its client asks for."""
+    wish = await connection.receive()
+    if wish == b"fail":
+        raise LookupError("as asked")
+    if wish == b"wait":
+        await connection.receive()
+    if wish == b"flood":
+        await connection.send(bytes(20_000_000))
+    await connection.send(wish)
+
+
+async def one_client(port: int, wish: bytes, rng: random.Random) -> str:
+    """How it ended for a client that wishes so; it goes without a word now and then."""
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1_000)
+    except OSError:
+        return "not connected"
+    try:
+        if rng.random() < 0.1:
+            writer.transport.abort()
+            return "gone"
+        writer.write(wish)
+        if rng.random() < 0.2:
+            await asyncio.sleep(rng.random() * 0.02)
+            return "gone"
+        answer = await reader.readexactly(len(wish))
+        return "answered" if answer == wish else "flooded"
+    except (ConnectionError, asyncio.IncompleteReadError):
+        return "broken"
+    finally:
+        writer.transport.abort()
+
+
+@pytest.mark.loops("all")
+@pytest.mark.parametrize("seed", range(2))
+async def test_every_connection_is_counted_once_and_the_limit_holds(seed: int) -> None:
+    """Clients that ask, break off, wait, flood and crash handlers, and a drain in the middle."""
+    rng = random.Random(seed)
+    most = 0
+    ends: Counter[str] = Counter()
+    async with TaskGroup() as group:
+        serve = partial(
+            serve_tcp,
+            moody,
+            0,
+            host="127.0.0.1",
+            limit=7,
+            drain=0.05,
+            idle_timeout=0.05,
+            on_error=lambda *_: None,
+        )
+        server = await group.start(serve)
+
+        async def clients() -> None:
+            nonlocal most
+            for _ in range(40):
+                most = max(most, server.statistics().active)
+                wish = rng.choice([b"echo", b"echo", b"fail", b"wait", b"flood"])
+                end = await one_client(server.port, wish, rng)
+                ends[end] += 1
+
+        async with TaskGroup() as crowd:
+            for _ in range(12):
+                crowd.start_soon(clients)
+            while sum(ends.values()) < 240:
+                await asyncio.sleep(0.005)
+                most = max(most, server.statistics().active)
+            server.drain()
+    now = server.statistics()
+    assert most == 7
+    assert now.active == 0
+    assert ends["answered"] and ends["not connected"] and ends["broken"]
+    failed = now.crashed + now.lost + now.timed_out + now.refused + now.cut_off
+    assert now.crashed and now.lost and now.timed_out
+    # The others have ended in order; that is at least those who got an answer.
+    assert ends["answered"] <= now.accepted - failed
 
 
 # ------------------------------------------------------------------ cancelled at every await
