@@ -220,3 +220,20 @@ async def test_a_worker_that_leaves_with_items_unsent_holds_nobody_up() -> None:
         with pytest.raises(PeerDied):
             while True:
                 await ours.receive()
+
+
+async def test_what_a_process_took_and_died_with_is_not_sent_again() -> None:
+    """At most once: the next process gets what comes after, through a channel of its own."""
+    async with ProcessExecutor(max_workers=1) as pool:
+        ours, theirs = open_channel(capacity=2)
+        async with ours:
+            work = asyncio.ensure_future(pool.run(victims.with_items_taken, theirs))
+            with pytest.raises(PeerDied) as caught:
+                await ours.send_many(range(10))
+            with pytest.raises(WorkerCrashed):
+                await work
+            # Three were taken; as many as fit were on their way, and one of those may be among them.
+            assert caught.value.undelivered <= 2
+            with pytest.raises(PeerDied):
+                await ours.receive()
+            assert ours.statistics().items_ready == 0

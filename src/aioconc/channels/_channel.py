@@ -292,7 +292,7 @@ class Channel(ObjectStream[T]):
             end.streak = 0
             await _turn()
         end.streak += 1
-        if type(packed) is not bytes:
+        if not isinstance(packed, bytes):
             await self._place(1, timeout)
             await self._send_large(wire.ITEM, packed)
         elif not end.send_now(packed):
@@ -595,13 +595,13 @@ def gather(
     packed: bytes | Parts, pickles: list[bytes], source: Any, places: int, max_frame: int
 ) -> Parts | None:
     """Pickle items for one frame, into `pickles`; one that is not plain ends it and is returned."""
-    if type(packed) is not bytes:
+    if not isinstance(packed, bytes):
         return packed
     pickles.append(packed)
     size = len(packed)
     for item in islice(source, places - 1):
         packed = pack(item, max_frame)
-        if type(packed) is not bytes:
+        if not isinstance(packed, bytes):
             return packed
         pickles.append(packed)
         size += len(packed)

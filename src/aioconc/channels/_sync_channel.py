@@ -145,7 +145,7 @@ class SyncChannel(Generic[T]):
         end = self._end
         until = None if timeout is None else monotonic() + timeout
         packed = pack(item, end.max_frame)
-        if type(packed) is bytes:
+        if isinstance(packed, bytes):
             if not end.send_now(packed):
                 self._place(1, timeout)
                 self._sent(end.send_many([packed], 1))
