@@ -193,7 +193,7 @@ class Queue(Waitable, Generic[T]):
             except BaseException:
                 self._give_up(waiter)
                 raise
-            items = self._get_granted(waiter, 1)
+            return self._get_one_granted(waiter)
         return items[0]
 
     async def get_many(self, max_items: int) -> list[T]:
@@ -284,6 +284,23 @@ class Queue(Waitable, Generic[T]):
             woken = self._settle()
         self._wake(woken)
         return items
+
+    def _get_one_granted(self, waiter: Waiter) -> T:
+        """The item that was granted to the waiter."""
+        mutex = self._mutex
+        mutex.acquire()
+        if waiter.value is _REFUSED or self._was_emptied:
+            mutex.release()
+            raise self._nothing_left()
+        self._reserved -= 1
+        item = self._pop()
+        if not self._putters and not self._getters:
+            mutex.release()
+            return item
+        woken = self._settle()
+        mutex.release()
+        self._wake(woken)
+        return item
 
     def _nothing_left(self) -> QueueShutDown:
         return QueueShutDown("the queue was shut down, and nothing is left in it")

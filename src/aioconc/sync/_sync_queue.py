@@ -94,7 +94,20 @@ class SyncQueue(Generic[T]):
         queue = self._queue
         if timeout is not None or running_loop() is not None or queue._home.left:
             timeout = self._check("put", "await queue.put(item)", timeout)
-        if queue._put_now(item):
+        mutex = queue._mutex
+        mutex.acquire()
+        if len(queue._items) + queue._places >= queue._limit or queue._is_shutdown:
+            mutex.release()
+        elif queue._getters:
+            mutex.release()
+            if queue._put_now(item):
+                return
+        else:
+            try:
+                queue._push(item)
+                queue._unfinished += 1
+            finally:  # items that cannot be compared
+                mutex.release()
             return
         waiter = ThreadWaiter(queue._putters)
         if queue._place_or_queue(waiter) and not queue._park(waiter, timeout):
