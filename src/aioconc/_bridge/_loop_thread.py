@@ -99,7 +99,12 @@ class LoopThread:
 
     def worked(self) -> float:
         """Seconds of processor time that the thread has used; 0.0 where that is not told."""
-        return 0.0 if self._clock is None else time.clock_gettime(self._clock)
+        if self._clock is None:
+            return 0.0
+        try:
+            return time.clock_gettime(self._clock)
+        except OSError:  # the thread has ended, with its loop and a block that was never left
+            return 0.0
 
 
 def _callback(frame: FrameType | None) -> FrameType | None:

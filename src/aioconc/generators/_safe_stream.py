@@ -11,7 +11,7 @@ import functools
 import inspect
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from types import TracebackType
 from typing import Any, Generic, ParamSpec, TypeVar
 
@@ -105,6 +105,7 @@ class SafeStream(Generic[T]):
         self._generator = generator
         self._name = name
         self._task: asyncio.Task[None] | None = None
+        self._host: asyncio.Task[Any] | None = None  # that entered the block
         self._entered = self._ended = False
         # The block is over or ending: nothing is to be made any more.
         self._left = False
@@ -125,6 +126,7 @@ class SafeStream(Generic[T]):
             self._serve(), name=f"stream of {self._name}"
         )
         self._task.add_done_callback(self._task_ended)
+        self._host = asyncio.current_task()
         return _Reader(self)
 
     async def __aexit__(
@@ -135,7 +137,11 @@ class SafeStream(Generic[T]):
     ) -> None:
         self._left = True
         cancelled = None
-        if (task := self._task) is not None and not task.done():
+        if (task := self._task) is not None and self._is_thrown_away(kind):
+            with suppress(RuntimeError):  # its loop is closed
+                task.cancel()
+            return
+        if task is not None and not task.done():
             if self._wanted is None:  # in the middle of an item that nobody will read
                 task.cancel()
             else:
@@ -153,6 +159,15 @@ class SafeStream(Generic[T]):
                 raise failure
         finally:
             del cancelled, failure, error
+
+    def _is_thrown_away(self, kind: type[BaseException] | None) -> bool:
+        """Whether the reader is a coroutine that nobody runs any more, so that it cannot wait."""
+        if kind is None or not issubclass(kind, GeneratorExit):
+            return False
+        try:
+            return asyncio.current_task() is not self._host
+        except RuntimeError:  # no loop runs
+            return True
 
     def __aiter__(self) -> Any:
         raise TypeError(

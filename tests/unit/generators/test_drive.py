@@ -4,6 +4,7 @@ import asyncio
 import gc
 import types
 import weakref
+from collections.abc import Generator
 
 import pytest
 
@@ -236,6 +237,27 @@ async def test_async_generator_is_refused():
 
     with pytest.raises(TypeError, match="async for"):
         drive(generator())
+
+
+async def test_generator_that_is_not_pythons_own():
+    """What only has the methods of one, as from Cython, is driven too."""
+
+    class Wrapped(Generator):
+        def __init__(self, generator):
+            self.generator = generator
+
+        def send(self, value):
+            return self.generator.send(value)
+
+        def throw(self, *error):
+            return self.generator.throw(*error)
+
+    def inner():
+        return (yield give(1))
+
+    coroutine = drive(Wrapped(inner()))
+    assert coroutine.__name__ == "drive"
+    assert await coroutine == 1
 
 
 async def test_names_are_the_generators():

@@ -164,6 +164,18 @@ async def test_consumer_that_ends_by_itself_ends_the_feeding(kind):
     assert log == ["source closed"]
 
 
+async def test_consumer_that_takes_nothing_ends_the_feeding_at_once():
+    """The source is not read at all."""
+
+    def nothing():
+        return "nothing"
+        yield
+
+    source = iter([1])
+    assert await feed(source, nothing()) == "nothing"
+    assert next(source) == 1
+
+
 async def test_sync_generator_source_is_closed_too():
     """A generator that is left early runs its clean-up before `feed` returns."""
     log = []

@@ -481,6 +481,72 @@ async def test_failure_is_freed_without_the_garbage_collector():
         gc.enable()
 
 
+async def test_reader_that_is_thrown_away_cancels_the_generator():
+    """A coroutine that nobody runs any more cannot wait; its generator ends by itself."""
+    log = []
+
+    async def read():
+        async with count(10, log) as items:
+            async for _ in items:
+                await asyncio.get_running_loop().create_future()
+
+    async def run():  # as a task would, that is destroyed afterwards
+        future = coroutine.send(None)
+        while not future.done():
+            await asyncio.sleep(0)
+        coroutine.send(None)
+
+    coroutine = read()
+    await asyncio.create_task(run())
+    coroutine.close()
+    while not log:
+        await asyncio.sleep(0)
+    assert log == ["closed"]
+
+
+async def test_generator_that_reads_a_stream_may_be_closed():
+    """An async generator around it waits for the inner clean-up when it is closed itself."""
+    log = []
+
+    async def outer():
+        async with count(10, log) as items:
+            async for item in items:
+                yield item
+
+    generator = outer()
+    assert await anext(generator) == 0
+    await generator.aclose()
+    assert log == ["closed"]
+
+
+async def test_repr_tells_what_it_does():
+    """New, waiting, making an item, closing, ended."""
+    go = asyncio.Event()
+
+    @safe_stream
+    async def slow():
+        try:
+            await go.wait()
+            yield 1
+        finally:
+            seen.append(repr(stream))
+
+    seen = []
+    stream = slow()
+    seen.append(repr(stream))
+    async with stream as items:
+        reader = asyncio.create_task(anext(items))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        seen.append(repr(stream))
+        go.set()
+        await reader
+        seen.append(repr(stream))
+    seen.append(repr(stream))
+    states = [each.rpartition(", ")[2] for each in seen]
+    assert states == ["new>", "making an item>", "waiting>", "closing>", "ended>"]
+
+
 @pytest.mark.parametrize("target", ["root", "children"])
 def test_cancelled_at_any_await(target):
     """Reader or generator, at each of their awaits: all ends, and the block waits for it."""

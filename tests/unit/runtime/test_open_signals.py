@@ -50,6 +50,16 @@ async def test_signal_that_was_not_read_yet_is_given_once() -> None:
             pytest.fail(f"got {await anext(arriving)!r}")
 
 
+async def test_signal_without_a_name_is_its_number() -> None:
+    """Real-time signals are given as the numbers that they are."""
+    if not hasattr(signal, "SIGRTMIN"):
+        pytest.skip("no real-time signals here")
+    number = int(signal.SIGRTMIN) + 1
+    async with open_signals(number) as arriving:
+        send(number)
+        assert await anext(arriving) == number
+
+
 @pytest.mark.parametrize("earlier", [signal.SIG_IGN, signal.SIG_DFL, print])
 async def test_earlier_handler_comes_back(earlier: object) -> None:
     """Whatever it was, and also when the block fails."""
