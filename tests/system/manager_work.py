@@ -91,3 +91,15 @@ def wait_for(event: Any) -> bool:
 async def wait_for_async(event: Any) -> bool:
     """Wait in the worker's loop."""
     return bool(await event.wait())
+
+
+def talk_and_end(lock: Any, event: Any) -> None:
+    """Say more than a socket takes, the release last, and end without waiting."""
+
+    async def main() -> None:
+        await lock.acquire()
+        for _ in range(20_000):
+            event.set()
+        lock.release()
+
+    asyncio.run(main())

@@ -5,6 +5,7 @@ import functools
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -123,6 +124,25 @@ def test_processes_of_multiprocessing_take_part() -> None:
             return found
 
     assert asyncio.run(main(multiprocessing.get_context("spawn"))) == 20
+
+
+async def test_what_a_process_said_last_is_heard(manager: Manager) -> None:
+    """Also if the manager was slow to listen, and the process had nothing more to do."""
+    lock, event = manager.Lock(), manager.Event()
+    process = multiprocessing.get_context("spawn").Process(
+        target=work.talk_and_end, args=(lock, event)
+    )
+    process.start()
+    async with asyncio.timeout(20):
+        while not await lock.locked():
+            await asyncio.sleep(0.001)
+        time.sleep(0.3)  # the loop is held, so the socket fills
+        while await lock.locked():
+            await asyncio.sleep(0.001)
+    async with lock:
+        pass
+    await asyncio.to_thread(process.join)
+    assert process.exitcode == 0
 
 
 async def test_a_forked_child_is_refused_and_keeps_nothing_open(

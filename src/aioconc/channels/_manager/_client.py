@@ -15,6 +15,7 @@ import itertools
 import os
 import socket
 from _pickle import dumps, loads
+from _thread import get_ident
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -279,6 +280,20 @@ class OwnClient(Client):
         return self.server.new_end()
 
 
+class _Blocked(Parked):
+    """A thread that waits for an answer, and mostly reads that itself."""
+
+    __slots__ = ("_thread",)
+
+    def __init__(self, queue: WaitQueue, link: Link) -> None:
+        super().__init__(queue, link)
+        self._thread = get_ident()
+
+    def wake(self) -> bool:
+        # By itself, as it moves the bytes: it looks whether it was granted before it waits again.
+        return self._thread == get_ident() or super().wake()
+
+
 class RemoteClient(Client, Link):
     """In another process: the broker is spoken to over a socket.
 
@@ -368,10 +383,24 @@ class RemoteClient(Client, Link):
         self._wake(woken)
 
     def _thread_waiter(self) -> ThreadWaiter:
-        return Parked(self._waiting, self)
+        return _Blocked(self._waiting, self)
+
+    def flush(self, timeout: float) -> None:
+        """Send what the socket did not take yet, for so many seconds at most."""
+        with self._mutex:
+            if self._cut or not self._out:
+                return
+            waiter = Parked(self._flushed, self)
+            self._flushed.add(waiter)
+        self._park(waiter, timeout)
+
+    # A waiter without an owner waits for no answer, but until all is sent.
 
     def _left(self, waiter: Waiter) -> Iterable[Waiter]:
         return () if waiter.owner is None else Client._left(self, waiter)
+
+    def _undo(self, waiter: Waiter) -> Iterable[Waiter]:
+        return () if waiter.owner is None else Client._undo(self, waiter)
 
     def new_end(self) -> socket.socket:
         """One end of a new connection to the manager, for another process."""

@@ -4,10 +4,11 @@ It guarantees that an object that is sent to another process is the same one the
 connection for each process, however often it is sent.
 """
 
+import atexit
 import socket
 import threading
 from collections.abc import Coroutine, Generator
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from aioconc._wire._passing import Passed, pass_on
 from aioconc.channels._manager._client import Client, RemoteClient
@@ -15,6 +16,9 @@ from aioconc.sync._home import refuse
 from aioconc.sync._wait_queue import check_blocking
 
 T = TypeVar("T")
+
+# Seconds for which a process that ends tries to say its last words to a manager.
+_LAST: Final = 2.0
 
 # Token of a manager -> the client of this process.
 _clients: dict[bytes, Client] = {}
@@ -157,6 +161,16 @@ def _rebuild(
             client = _clients[token] = RemoteClient(socket.socket(fileno=passed.take()), token)
     # Else the connection that came with it is not needed, and is closed as nobody takes it.
     return kind(client, number, *options)
+
+
+def _send_the_rest() -> None:
+    """At the end of the process: what was released in a loop, and did not go out yet, counts."""
+    for client in (*_clients.values(),):
+        if isinstance(client, RemoteClient) and not client._home.left:
+            client.flush(_LAST)
+
+
+atexit.register(_send_the_rest)
 
 
 def _forget_closed() -> None:
