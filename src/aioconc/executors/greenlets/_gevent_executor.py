@@ -55,7 +55,7 @@ class GeventExecutor(StreamingExecutor):
     """Runs calls in up to `max_workers` greenlets of a gevent hub, which has a thread of its own.
 
     For code that was written for gevent: what waits with gevent's own functions (`gevent.sleep`,
-    `gevent.socket`, `gevent.subprocess`, ...) lets the other greenlets run, while the event loop
+    `gevent.socket`, `gevent.select`, ...) lets the other greenlets run, while the event loop
     runs in its own thread. The hub starts with the first call. Results are handed over by reference
     and context variables are carried; `gevent.Timeout` arrives as `TimeoutError`.
 
@@ -67,6 +67,7 @@ class GeventExecutor(StreamingExecutor):
     have no threads, and the constructor refuses. What blocks without gevent (`requests`,
     `time.sleep`) blocks all greenlets of the hub: run it in a `ThreadExecutor`. A greenlet that a
     function spawns and does not join gets GreenletExit when the executor is closed, and 5 s to end.
+    `gevent.subprocess` and `gevent.signal_handler` need the hub of the main thread, which this is not.
 
     Needs `aioconc[gevent]`.
 

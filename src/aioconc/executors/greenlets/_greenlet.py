@@ -7,7 +7,7 @@ the task's cancellation. Nothing runs in parallel and no thread is involved.
 
 import inspect
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from types import CoroutineType
 from typing import Any, ParamSpec, TypeVar
 
@@ -194,7 +194,7 @@ def _refusal(visit: _Visit | None) -> str:
 
 def _close(awaitable: object) -> None:
     """Nobody will await it: no complaint about that."""
-    if inspect.iscoroutine(awaitable):
+    if isinstance(awaitable, Coroutine):  # one step of an async generator is one, too
         awaitable.close()
 
 

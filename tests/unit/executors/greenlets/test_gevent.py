@@ -137,6 +137,24 @@ async def test_a_late_kill_strikes_no_other_call() -> None:
             assert await second == 1
 
 
+async def test_what_gevent_has_for_waiting_works_in_its_hub() -> None:
+    """Names, sockets, `select` and gevent's own threads."""
+
+    def use_all() -> list[Any]:
+        from gevent import select, socket
+
+        found: list[Any] = [socket.getaddrinfo("127.0.0.1", 80)[0][4][0]]
+        here, there = socket.socketpair()
+        with here, there:
+            there.send(b"x")
+            found += [len(select.select([here], [], [], 30)[0]), here.recv(1)]
+        found.append(gevent.get_hub().threadpool.spawn(pow, 2, 3).get())
+        return found
+
+    async with GeventExecutor() as pool:
+        assert await pool.run(use_all) == ["127.0.0.1", 1, b"x", 8]
+
+
 async def test_exceptions_of_gevent_get_a_meaning() -> None:
     """Its time-out is a TimeoutError; GreenletExit that nobody asked for is told as an exit."""
 

@@ -6,7 +6,7 @@ import gc
 import sys
 import threading
 import weakref
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 import pytest
@@ -220,6 +220,12 @@ async def test_outside_it_says_so_and_closes_the_coroutine() -> None:
         await_(coroutine)
     with pytest.raises(RuntimeError, match="cannot reuse already awaited"):
         await coroutine
+
+    async def count() -> AsyncIterator[int]:
+        yield 1
+
+    with pytest.raises(RuntimeError, match=pattern):
+        await_(anext(count()))
 
     def in_other_greenlet() -> None:
         greenlet.greenlet(lambda: await_(later(1))).switch()
