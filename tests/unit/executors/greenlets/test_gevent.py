@@ -58,18 +58,18 @@ async def cancelled(task: "asyncio.Task[Any]") -> bool:
 
 
 async def test_calls_wait_at_the_same_time_in_one_thread() -> None:
-    """A hundred calls are in the middle of their function at once, and one thread runs them."""
+    """Thirty calls are in the middle of their function at once, and one thread runs them."""
     inside: set[int] = set()
 
     def wait(number: int) -> str:
         inside.add(number)
-        while len(inside) < 100:
+        while len(inside) < 30:
             gevent.sleep(0.001)
         return threading.current_thread().name
 
-    async with GeventExecutor(100) as pool:
+    async with GeventExecutor(30) as pool:
         assert threads() == []
-        names = await pool.map(wait, range(100))
+        names = await pool.map(wait, range(30))
         assert {*names} == {*threads()}
         assert len(threads()) == 1
     assert threads() == []
