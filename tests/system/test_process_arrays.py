@@ -218,7 +218,7 @@ async def test_a_call_cancelled_while_its_arguments_are_copied_ends_and_frees_th
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert await pool.run(total, array[:1000]) == (1000, True)
+            assert await pool.run(total, array[:1000]) == (1000, False)
     assert pool._processes.arenas.lent == 0
 
 

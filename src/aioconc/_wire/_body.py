@@ -31,6 +31,9 @@ OUT_OF_BAND = 65_536
 # large buffers do.
 LARGE = 1_000_000
 
+# Pieces of a body beyond which they are joined.
+_MANY = 8
+
 # Most bytes of a body of plain values.
 _SMALL = 16_384
 
@@ -72,9 +75,8 @@ class Parts:
     @property
     def for_arena(self) -> "list[memoryview]":
         """What goes into an arena, if there is one."""
-        if len(self.data) < LARGE:
-            return self.buffers
-        return [memoryview(self.data), *self.buffers]
+        large = [each for each in self.buffers if each.nbytes >= OUT_OF_BAND]
+        return large if len(self.data) < LARGE else [memoryview(self.data), *large]
 
 
 class Laden(bytes):
@@ -152,9 +154,13 @@ def take_apart(value: object) -> Parts:
             view = buffer.raw()
         except BufferError:  # not contiguous
             return True
-        if view.nbytes < OUT_OF_BAND:
+        if view.nbytes >= OUT_OF_BAND:
+            buffers.append(view)
+        elif _kind_of(view) != _VIEW:
             return True
-        buffers.append(view)
+        else:
+            # In the pickle it would arrive writable, unlike a larger one. It is copied now.
+            buffers.append(memoryview(bytes(view)))
         return False
 
     descriptors: list[Descriptor] = []
@@ -180,16 +186,22 @@ def put_together(parts: Parts, lease: "Lease | None") -> "list[bytes | memoryvie
     data, buffers = parts.data, parts.buffers
     if not buffers and lease is None and not parts.descriptors:
         return [_PLAIN, data]
-    offsets = [_INLINE] * (len(buffers) + 1)
-    if lease is not None:
-        offsets[-len(lease.offsets) :] = lease.offsets
-    copied = 0
+    offsets = iter(() if lease is None else lease.offsets)
     entries: list[bytes] = []
-    for view, offset in zip([memoryview(data), *buffers], offsets, strict=True):
-        kind = _kind_of(view) if entries else _VIEW  # the first is the pickle
+    inline: list[bytes | memoryview] = []
+    copied = 0
+    for view in (data, *buffers):
+        size = len(view) if view is data else view.nbytes  # the first is the pickle
+        least = OUT_OF_BAND if entries else LARGE
+        offset = next(offsets, _INLINE) if size >= least else _INLINE
+        kind = _kind_of(view) if entries and size >= OUT_OF_BAND else _VIEW
+        if offset == _INLINE:
+            inline.append(view)
         if kind != _VIEW or offset == _INLINE or not entries:
-            copied += view.nbytes
-        entries.append(_ENTRY.pack(kind, offset, view.nbytes))
+            copied += size
+        entries.append(_ENTRY.pack(kind, offset, size))
+    if len(inline) > _MANY:  # of which most are small
+        inline = [b"".join(inline)]
     flags = _SLOW if copied >= LARGE else 0
     head = _COUNT.pack(_WITH_BUFFERS, flags, len(entries)) + b"".join(entries)
     if lease is not None or parts.descriptors:
@@ -197,9 +209,7 @@ def put_together(parts: Parts, lease: "Lease | None") -> "list[bytes | memoryvie
         laden.lease = lease
         laden.descriptors = parts.descriptors
         head = laden
-    if lease is None:
-        return [head, data, *buffers]
-    return [head, data] if offsets[0] == _INLINE else [head]
+    return [head, *inline]
 
 
 # Values that take nothing along and run no code of the user's when they are pickled.

@@ -462,7 +462,7 @@ class Executor(ABC):
                 exception, a time-out or a cancellation.
             name: what the call is called in events, errors and logs.
             on_report: called in the loop with every value of `aioconc.worker.report`.
-            writable: large arrays that come from another process may be written, on both sides;
+            writable: arrays that come from another process may be written, on both sides;
                 what is written is seen by nobody else. By default they are read-only. Where
                 nothing is copied it changes nothing.
 

@@ -163,7 +163,31 @@ def test_arrays_arrive_read_only_or_writable_as_asked() -> None:
             got = link.carry(array)
             assert numpy.array_equal(got, array)
             assert got.shape == array.shape
-        assert not link.carry(numpy.zeros(20_000)).flags.writeable
-        mine = link.carry(numpy.zeros(20_000), writable=True)
-        mine[0] = 1
-        assert mine[0] == 1
+        for size in (1, 1_000, 20_000):
+            assert not link.carry(numpy.zeros(size)).flags.writeable
+            mine = link.carry(numpy.zeros(size), writable=True)
+            mine[0] = 1
+            assert mine[0] == 1
+
+
+@given(st.lists(st.integers(0, OUT_OF_BAND // 4), max_size=20), st.booleans())
+def test_arrays_of_all_sizes_travel_together(sizes: list[int], writable: bool) -> None:
+    """Small ones beside the pickle, large ones in an arena, each in its place."""
+    numpy = pytest.importorskip("numpy")
+    arrays = [numpy.full(size, place, dtype="i4") for place, size in enumerate(sizes)]
+    arrays += [numpy.full(OUT_OF_BAND, 7, dtype="i1")] if len(sizes) % 2 else []
+    with Wire() as link:
+        got = link.carry(arrays, writable=writable)
+        assert len(got) == len(arrays)
+        for mine, theirs in zip(got, arrays, strict=True):
+            assert numpy.array_equal(mine, theirs)
+            assert mine.flags.writeable == writable or not mine.size
+
+
+def test_a_small_array_is_sent_as_it_was_when_it_was_pickled() -> None:
+    """What is written to it afterwards is not sent."""
+    numpy = pytest.importorskip("numpy")
+    array = numpy.zeros(10)
+    pieces = dump([array])
+    array[:] = 1
+    assert load(b"".join(pieces))[0].sum() == 0
