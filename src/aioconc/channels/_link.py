@@ -358,8 +358,8 @@ class Link(Waitable):
             if self._closed or tie.fd < 0:
                 return
             tie.has_sent = False
-            if not self._finished:
-                self._read()
+            if not self._finished and self._read() and tie.is_told_once:
+                tie.loop.call_soon(self._on_readable, tie)
             if self._finished:
                 tie.stop_reading()
             woken = self._settle()

@@ -7,6 +7,7 @@ nothing any more; its copy is closed by whoever comes next.
 
 import asyncio
 import os
+from asyncio.selector_events import BaseSelectorEventLoop
 from collections.abc import Callable
 from contextvars import Context
 
@@ -16,7 +17,16 @@ from aioconc._bridge._mailbox import mailbox_of
 class Tie:
     """A link's tie to one loop. All but `let_go` is called in the loop's thread."""
 
-    __slots__ = ("_on_readable", "_on_writable", "_reads", "_writes", "fd", "has_sent", "loop")
+    __slots__ = (
+        "_on_readable",
+        "_on_writable",
+        "_reads",
+        "_writes",
+        "fd",
+        "has_sent",
+        "is_told_once",
+        "loop",
+    )
 
     def __init__(
         self,
@@ -32,6 +42,9 @@ class Tie:
         self._on_writable = on_writable
         self._reads = True
         self._writes = False
+        # Another end that dies without having read all that was sent to it leaves an error behind,
+        # of which libuv tells once, and never more: with uvloop, read until nothing is left.
+        self.is_told_once = not isinstance(loop, BaseSelectorEventLoop)
         # Something was sent and nothing has arrived since, nor has a turn of the loop ended.
         self.has_sent = False
         # In an empty context: a link must not keep alive what the first caller's variables hold.

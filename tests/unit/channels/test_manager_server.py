@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from aioconc._wire import _frames as wire
-from aioconc.channels import Manager, open_manager
+from aioconc.channels import Manager, SharedLock, open_manager
 from aioconc.channels._manager import _shared
 from aioconc.channels._manager._client import RemoteClient
 from aioconc.channels._manager._server import HELLO, MESSAGE, exitcode_of
@@ -98,6 +98,21 @@ async def test_a_death_with_unread_answers_is_heard(manager: Manager) -> None:
     assert await event.is_set()
     async with lock.recover() as died:
         assert died is not None
+
+
+async def test_a_manager_that_dies_with_unread_messages_is_heard() -> None:
+    """By a task of another process, also together with a last answer."""
+    ours, theirs = socket.socketpair()
+    client = RemoteClient(ours, b"of no manager here")
+    answered = asyncio.create_task(SharedLock(client, 1).acquire())
+    waits = asyncio.create_task(SharedLock(client, 2).acquire())
+    await asyncio.sleep(0.001)
+    theirs.send(b"".join(wire.encode(MESSAGE, 0, dumps((1, None, None), 5))))
+    theirs.close()
+    async with asyncio.timeout(5):
+        assert await answered
+        with pytest.raises(ManagerClosed):
+            await waits
 
 
 @pytest.mark.parametrize(
@@ -272,13 +287,7 @@ async def test_clients_are_forgotten_with_their_manager() -> None:
     assert {*_shared._clients} == before
     assert far.client.is_closed and far.client._sock.fileno() < 0
     with pytest.raises(ManagerClosed):
-        await far.has(await _a_lock(far)).acquire()
-
-
-async def _a_lock(far: Elsewhere) -> Any:
-    from aioconc.channels import SharedLock
-
-    return SharedLock(far.client, 1)
+        await SharedLock(far.client, 1).acquire()
 
 
 def test_the_exit_status_of_a_child_is_seen_and_left_to_its_parent() -> None:
