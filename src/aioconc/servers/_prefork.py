@@ -15,9 +15,6 @@ from typing import Any
 from aioconc._internal._check import check_choice, check_count, check_seconds
 from aioconc._wire._pickled import pickled
 from aioconc.errors import SerializationError
-from aioconc.executors._base import usable_cores
-from aioconc.executors.process._launch import surroundings
-from aioconc.executors.process._log_relay import levels
 from aioconc.runtime._run import LoopChoice
 from aioconc.servers._listen import (
     check_port,
@@ -27,7 +24,6 @@ from aioconc.servers._listen import (
     open_listeners,
     port_of,
 )
-from aioconc.servers._supervise import Plan, Supervising
 
 
 def serve_prefork(
@@ -127,6 +123,13 @@ def serve_prefork(
         check_port("serve_prefork", port)
         hosts_of(host)
     _check_place()
+
+    # Not before: the workers load this module too, and have no use for these.
+    from aioconc.executors._base import usable_cores
+    from aioconc.executors.process._launch import surroundings
+    from aioconc.executors.process._log_relay import levels
+    from aioconc.servers._supervise import Plan, Supervising
+
     try:
         program, packed = pickled(_program()), pickled((factory, loop))
     except Exception as error:

@@ -1,7 +1,8 @@
 """`serve_tcp`: connections served by tasks, threads or processes, never more than the limit.
 
 This module checks what it is asked for and opens the sockets; how the server lives is in `_server`,
-how it accepts in `_accept`, and how a connection is served in `_in_task` and `_blocking`.
+how it accepts in `_accept`, and how a connection is served in `_in_task` and `_blocking`. Executors
+are loaded only where they are needed: a worker process that serves with tasks starts faster.
 """
 
 import asyncio
@@ -14,8 +15,6 @@ from typing import Any, Literal, Protocol, overload
 
 from aioconc._internal import _hooks
 from aioconc._internal._check import check_choice, check_count, check_limit, check_seconds
-from aioconc.executors._base import usable_cores
-from aioconc.executors._callables import check_function
 from aioconc.servers._connection import Connection
 from aioconc.servers._in_task import InTask
 from aioconc.servers._listen import (
@@ -272,7 +271,11 @@ def _way(
 def _check_limit(limit: float | None, per_connection: PerConnection) -> float:
     check_choice("per_connection", per_connection, ("task", "thread", "process"))
     if limit is None:
-        return usable_cores() if per_connection == "process" else _LIMIT
+        if per_connection != "process":
+            return _LIMIT
+        from aioconc.executors._base import usable_cores
+
+        return usable_cores()
     if per_connection == "task":
         return check_limit("limit", limit)
     return check_count("limit", limit, remedy=f"each connection takes a {per_connection}")
@@ -289,6 +292,8 @@ def _check_handler(handler: Any, per_connection: PerConnection) -> None:
     if not callable(handler):
         raise TypeError(f"serve_tcp expected a function of a connection, got {handler!r}")
     if per_connection != "task":
+        from aioconc.executors._callables import check_function
+
         check_function(handler, f"serve_tcp with per_connection={per_connection!r}")
     elif inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler):
         raise TypeError(f"serve_tcp expected an async function, got the generator function {name}")
