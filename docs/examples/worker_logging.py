@@ -22,8 +22,8 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(
-        level=logging.INFO,
-        format="%(levelname)s %(name)s [%(worker_call)s] %(message)s",
-    )
+    text = "%(levelname)s %(name)s [%(worker_call)s] %(message)s"
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter(text, defaults={"worker_call": "here"}))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     asyncio.run(main())
