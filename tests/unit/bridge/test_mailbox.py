@@ -4,11 +4,13 @@ import asyncio
 import gc
 import threading
 import weakref
+from functools import partial
 from typing import Any
 
 import pytest
 
 from aioconc._bridge._mailbox import Mailbox, mailbox_of
+from tests.unit.bridge.interleave import every_order
 
 
 class CountingLoop:
@@ -68,6 +70,53 @@ async def test_no_letter_of_several_threads_is_lost() -> None:
         thread.join()
     for who in range(4):
         assert [number for sender, number in got if sender == who] == list(range(500))
+
+
+class Woken:
+    """A loop that only counts the wake-ups which it has not answered."""
+
+    def __init__(self) -> None:
+        self.unanswered = 0
+
+    def call_soon_threadsafe(self, callback: Any) -> None:
+        self.unanswered += 1
+
+    def is_closed(self) -> bool:
+        return False
+
+
+class ClearedLate(Mailbox):
+    """The mistake: letters are read first, and the flag is cleared after them."""
+
+    def _deliver(self) -> None:
+        for _ in range(len(self._letters)):
+            self._letters.popleft()()
+        self._woken = False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [Mailbox, ClearedLate])
+def test_no_order_of_a_post_and_a_delivery_loses_a_wake_up(kind: Any) -> None:
+    """Whatever line comes when: who finds a letter left behind finds a wake-up under way."""
+    orders = lost = 0
+    for turns in every_order(kind.post, kind._deliver):
+        mailbox, loop = kind(), Woken()
+        got: list[str] = []
+
+        def post(name: str, mailbox: Any = mailbox, loop: Any = loop, got: Any = got) -> None:
+            assert mailbox.post(loop, lambda: got.append(name))
+
+        def deliver(mailbox: Any = mailbox, loop: Any = loop) -> None:
+            loop.unanswered -= 1
+            mailbox._deliver()
+
+        post("first")
+        turns.run(deliver, partial(post, "second"))
+        orders += 1
+        lost += bool(mailbox._letters) and not loop.unanswered
+        assert got == ["first", "second"][: 2 - len(mailbox._letters)]
+    assert orders > 100
+    assert bool(lost) == (kind is ClearedLate)
 
 
 async def test_letters_that_post_letters_leave_the_loop_its_turns() -> None:

@@ -514,6 +514,39 @@ async def test_a_queue_that_never_waits_leaves_the_loop_its_turn(name: str) -> N
     assert turns >= 10
 
 
+@pytest.mark.slow
+@pytest.mark.loops("asyncio", "uvloop")
+@pytest.mark.parametrize("way", ["from the same loop", "from a thread"])
+async def test_a_million_items_leave_the_loop_a_turn_after_each_64(way: str) -> None:
+    """Counted in items, so that a slow machine changes nothing: a microsecond each."""
+    count = 1_000_000
+    items: sync.Queue[int] = sync.Queue()
+    thread = threading.Thread(target=items.sync.put_many, args=(range(count),))
+    if way == "from a thread":
+        thread.start()
+    else:
+        for number in range(count):
+            items.put_nowait(number)
+    taken = longest = 0
+
+    async def heartbeat() -> None:
+        nonlocal longest
+        seen = taken
+        while seen < count:
+            await asyncio.sleep(0)
+            longest = max(longest, taken - seen)
+            seen = taken
+
+    task = asyncio.create_task(heartbeat())
+    while taken < count:
+        assert await items.get() == taken
+        taken += 1
+    await task
+    if way == "from a thread":
+        thread.join()
+    assert longest <= 64
+
+
 # ------------------------------------------------------------------ what is seen from outside
 
 
