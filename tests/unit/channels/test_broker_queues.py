@@ -241,7 +241,7 @@ def test_priorities_that_cannot_be_compared_are_refused_at_the_put() -> None:
 def test_priorities_that_fit_only_the_first_stay_in_the_queue() -> None:
     """Tuples that begin alike and cannot be compared further: all come out."""
     queue, (a, b, _, _) = a_queue(kind="priority")
-    keys = [(0,), (1, "a"), (1, 2), (1, None), (1, "b"), (1, 3.0)]
+    keys: list[Any] = [((0,),), ((0, "a"),), ((0, 2),), ((0, None),), ((0, "b"),), ((0, 3.0),)]
     for number, key in enumerate(keys):
         request = a.ask(queue, "put", (bytes([number]), key), 0)
         a.tell(queue, "commit", request, [])

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from aioconc.channels import Manager, SharedLock, open_manager
+from aioconc.channels._manager import _values
 from aioconc.errors import ManagerClosed, SerializationError
 from aioconc.sync import BarrierBroken, QueueEmpty, QueueFull
 
@@ -300,6 +301,33 @@ async def test_a_queue_takes_what_can_be_pickled(manager: Manager) -> None:
     assert await items.get_many(5) == [1, 2]
     counts = await items.statistics()
     assert (counts.used, counts.unfinished) == (0, 2)
+
+
+async def test_a_queue_that_never_waits_leaves_the_loop_its_turn(manager: Manager) -> None:
+    """In the process of the manager, where a call that need not wait is no turn of the loop."""
+    items, turns = manager.Queue(), 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(others())
+    for number in range(500):
+        await items.put(number)
+        assert await items.get() == number
+    task.cancel()
+    assert turns > 10
+
+
+async def test_a_value_that_is_too_large_is_refused(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the caller, with what to use instead."""
+    monkeypatch.setattr(_values, "_MOST", 1_000)
+    with pytest.raises(ValueError, match=r"at most 1000 bytes when pickled, got \d+; use a Shared"):
+        await manager.Queue().put(b"x" * 1_000)
 
 
 async def test_queues_have_two_faces(manager: Manager) -> None:

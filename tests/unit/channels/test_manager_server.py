@@ -243,6 +243,97 @@ async def test_an_answer_that_nobody_waits_for_is_taken_back(
         gc.collect()
 
 
+# ------------------------------------------------------------------ deaths
+
+
+async def test_who_waits_for_a_condition_is_told_of_a_death_and_has_the_lock(
+    manager: Manager, elsewhere: Elsewhere
+) -> None:
+    """A task and a thread, whose notifier died with the lock."""
+    condition = manager.Condition()
+    told: list[bool] = []
+
+    async def task() -> None:
+        async with condition:
+            try:
+                await condition.wait()
+            except OwnerDied:
+                told.append(await condition.locked())
+
+    def thread() -> None:
+        with condition.sync:
+            try:
+                condition.sync.wait()
+            except OwnerDied:
+                told.append(condition.sync.locked())
+
+    waits = [asyncio.create_task(task())]
+    while not (await condition.statistics()).waiting:
+        await asyncio.sleep(0.001)
+    waits.append(asyncio.ensure_future(asyncio.to_thread(thread)))
+    while (await condition.statistics()).waiting < 2:
+        await asyncio.sleep(0.001)
+    await elsewhere.has(condition).acquire()
+    elsewhere.end()
+    async with asyncio.timeout(5):
+        await asyncio.gather(*waits)
+    assert told == [True, True]
+    async with condition._lock.recover() as died:
+        assert died is not None
+
+
+async def test_cancelled_again_while_it_takes_the_lock_again_it_still_does(
+    manager: Manager, elsewhere: Elsewhere
+) -> None:
+    """However often; and it is told once it has the lock, or when there is none any more."""
+    condition = manager.Condition()
+    far = elsewhere.has(condition)
+
+    async def wait() -> None:
+        async with condition:
+            await condition.wait()
+
+    waits = asyncio.create_task(wait())
+    while not (await condition.statistics()).waiting:
+        await asyncio.sleep(0.001)
+    await far.acquire()
+    for _ in range(3):
+        waits.cancel()
+        await asyncio.sleep(0.001)
+        assert not waits.done()
+    far.release()
+    with pytest.raises(asyncio.CancelledError):
+        await waits
+    assert not await condition.locked()
+
+    async with open_manager() as other:
+        condition = other.Condition()
+        waits = asyncio.create_task(wait())
+        while not (await condition.statistics()).waiting:
+            await asyncio.sleep(0.001)
+        second = Elsewhere(other)
+        await second.has(condition).acquire()
+        waits.cancel()
+        await asyncio.sleep(0.001)
+    with pytest.raises(asyncio.CancelledError):
+        await waits
+    second.end()
+
+
+async def test_permits_of_a_process_that_ends_are_free(
+    manager: Manager, elsewhere: Elsewhere
+) -> None:
+    """Those that it has, and the one that is on its way to it."""
+    permits = manager.Semaphore(2)
+    far = elsewhere.has(permits)
+    await far.acquire()
+    await far.acquire()
+    far.release()
+    elsewhere.end()
+    async with asyncio.timeout(5), permits, permits:
+        pass
+
+
 # ------------------------------------------------------------------ this end
 
 
