@@ -84,7 +84,6 @@ async def main(messages: int, drop_every: int) -> None:
     async with server:
         print(server.sockets[0].getsockname()[1], flush=True)
         await asyncio.to_thread(sys.stdin.read)  # until whoever started it goes
-    print(f"{box.fetched} fetched", flush=True)
 
 
 if __name__ == "__main__":

@@ -55,6 +55,36 @@ RUNS: dict[str, tuple[list[str], list[str]]] = {
     "classic/timer.py": ([], ["goodbye\nprinted after the program has said goodbye"]),
     "daemon.py": ([], ["work: done\n", "heartbeat: put everything back\nnothing is left"]),
     "classic/daemon.py": ([], [r"\A(?!.*put everything back)", "work: done\n", "goodbye"]),
+    "process_queue.py": ([], ["consumed 2000000 bytes"]),
+    "process_queue.py die": (["die"], ["ended too, since a producer crashed"]),
+    "classic/process_queue.py": ([], ["consumed 2000000 bytes", "waits for ever: False"]),
+    "classic/process_queue.py join": (["join"], ["the producer waits for ever: True"]),
+    "classic/process_queue.py die": (["die"], ["the consumer waits for ever: True"]),
+    "shared_lifo.py": ([], ["newest first: True", "left undone: 0"]),
+    "classic/shared_lifo.py": ([], ["left undone: 20"]),
+    "pipe.py": ([], ["answer: HELLO", "no answer in time: True", "answer: GOODBYE"]),
+    "pipe.py die": (["die"], ["answer: HELLO", "told that it died"]),
+    "classic/pipe.py": ([], ["no answer in time: True", "answer: GOODBYE", "exit code: 0"]),
+    "classic/pipe.py die": (["die"], ["would wait for ever", "exit code: -9"]),
+    "classic/pipe.py die close": (["die", "close"], ["told that it died", "exit code: -9"]),
+    "shared_numbers.py": ([], ["counted to 2000"]),
+    "shared_numbers.py die": (["die"], ["recovered, and counted to 2000"]),
+    "classic/shared_numbers.py": ([], ["counted to 2000"]),
+    "classic/shared_numbers.py die": (["die"], ["locked for ever: True"]),
+    "acquisition.py": (["0.3"], [r"mean 20\.\d+, deviation 0\.\d+", "was seen: True"]),
+    "classic/acquisition.py": (["0.3"], [r"mean 20\.\d+, deviation 0\.\d+", "was seen: True"]),
+    "classic/acquisition.py die": (["9", "die"], ["saw 100 readings", "wait for ever"]),
+    "alarm.py": ([], ["waited too long", "was stopped", "the outer limit held: True"]),
+    "classic/alarm.py": ([], ["waited too long", "the outer limit held: False"]),
+    "pause.py": ([], ["ready", "got SIGHUP", "got SIGTERM"]),
+    "classic/pause.py": ([], ["got SIGHUP"]),
+    "classic/pause.py race": (["race"], ["got SIGHUP", "until the alarm: True"]),
+    "ctrl_c.py": ([], ["whole records: True", "cut short: False"]),
+    "ctrl_c.py twice": (["twice"], ["whole records: True", "cut short: True"]),
+    "classic/ctrl_c.py": ([], ["whole records: True"]),
+    "classic/ctrl_c.py forgotten": (["forgotten"], ["KeyboardInterrupt", "records: False"]),
+    "counter.py": ([], ["15.0, 0.0, 4.0", "HELLO", "the result of a generator"]),
+    "classic/counter.py": ([], ["15.0, 0.0, 4.0", "HELLO", "b1 the result of b"]),
     "sampler.py": (["0.05", "2"], [r"(cpu .*% \| mem .*% \| net .* kB/s \| disk .*\n){2}"]),
     "classic/sampler.py": (["0.05"], ["net .* kB/s", "took more than twice that: True"]),
     "forest.py": (["400"], [r"score 0\.\d\d after", r"\d+ turns of the loop meanwhile"]),
@@ -66,6 +96,7 @@ SUPPORT = (
     "countdown_chart.py",
     "downloads_compare.py",
     "echo_compare.py",
+    "fetch_mail_compare.py",
     "imap_server.py",
     "local_site.py",
 )
@@ -200,6 +231,13 @@ def test_a_mailbox_is_fetched_over_connections_that_are_lost(tmp_path: Path) -> 
         assert {name: (folder / name).stat().st_mtime_ns for name in here} == here
         assert run("fetch_mail.py", port, str(folder)).stdout.startswith("0 messages to fetch")
         assert server.poll() is None
+
+
+@pytest.mark.slow
+def test_the_mailboxes_are_compared() -> None:
+    """Both fetch what there is, and their times and memory are printed."""
+    printed = run("fetch_mail_compare.py", "40").stdout
+    assert len(re.findall(r"(\d+\.\d\d s +){3}\d+ MB", printed)) == 2, printed
 
 
 @pytest.mark.slow
