@@ -27,8 +27,9 @@ _PIECE = 262_144
 # to drain: it gets so long to say what it wants.
 FIRST_WORD = 1.0
 
-# Turns of the loop that a `receive` takes at most for what the stream has read already.
-_TURNS = 3
+# Seconds. One that is between two requests has perhaps just sent the next: what comes so soon is
+# served, rather than to cross with the end of the connection.
+QUIET = 0.1
 
 _WHY = "the server drains"
 
@@ -127,12 +128,12 @@ class Connection(ByteStream):
 
     @contextmanager
     def until_drain(self) -> Iterator[CancelScope]:
-        """A block that ends quietly as soon as the server drains.
+        """A block that ends quietly when the server drains.
 
         For the wait for the next piece of work, where nothing is lost if it does not come.
 
-        A client that has not sent anything yet, or from whom there is something to receive, gets a
-        second longer.
+        What the client has just sent is still received: the block ends after a tenth of a second,
+        or after one for a client that has not sent anything yet.
 
         Returns:
             A `CancelScope`; `cancelled_caught` tells afterwards whether the block was ended.
@@ -166,20 +167,12 @@ class Connection(ByteStream):
             self.end_wait(scope)
 
     def end_wait(self, scope: CancelScope) -> None:
-        """Cancel a block of `until_drain`: soon, or later if the client may be about to say more."""
+        """Cancel a block of `until_drain` soon, or later if the client may be about to say more."""
         if self._loop is None:
             scope.cancel(_WHY)
-        elif self._has_received and not self._has_more():
-            self._loop.call_soon(self._end_soon, scope, _TURNS)
-        else:
-            self._loop.call_later(FIRST_WORD, scope.cancel, _WHY)
-
-    def _end_soon(self, scope: CancelScope, turns: int) -> None:
-        assert self._loop is not None
-        if turns:
-            self._loop.call_soon(self._end_soon, scope, turns - 1)
-        else:
-            scope.cancel(_WHY)
+            return
+        delay = QUIET if self._has_received and not self._has_more() else FIRST_WORD
+        self._loop.call_later(delay, scope.cancel, _WHY)
 
     def _has_more(self) -> bool:
         """Whether there is something from the client that was not received yet."""
