@@ -106,8 +106,21 @@ async def test_objects_travel_in_arguments_of_every_kind(
     assert await table["n"] == 8
 
 
+async def test_a_process_of_multiprocessing_that_is_killed_is_told_of(manager: Manager) -> None:
+    """With its exit status, while this process still has the object that stands for it."""
+    lock, held = manager.Lock(), manager.Event()
+    process = multiprocessing.get_context("spawn").Process(target=work.hold, args=(lock, held))
+    process.start()
+    await set_of(held)
+    process.kill()
+    error = await died(lock)
+    assert (error.pid, error.exitcode) == (process.pid, -signal.SIGKILL)
+    await until(lambda: not manager._client.server.lines)
+    await asyncio.to_thread(process.join)
+
+
 def test_processes_of_multiprocessing_take_part() -> None:
-    """Started by spawn and by forkserver, with objects as arguments."""
+    """Started by spawn, with objects as arguments."""
 
     async def main(context: Any) -> int:
         async with open_manager() as manager:

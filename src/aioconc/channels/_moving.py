@@ -68,7 +68,7 @@ def leave(channel: "Channel[Any]", end: End) -> tuple[Any, ...]:
             end._let_go()
             if end._waker is not None:
                 end._waker.close()
-            _close_later(end._sock)
+            close_later(end._sock)
         return _arrive, (passed, *end.moved)
 
 
@@ -96,7 +96,7 @@ def _check_sent(channel: "Channel[Any]", end: End) -> None:
         )
 
 
-def _close_later(sock: socket.socket) -> None:
+def close_later(sock: socket.socket) -> None:
     """Close the descriptor once it is not needed here any more."""
     context: Any = sys.modules.get("multiprocessing.context")
     popen = None if context is None else context.get_spawning_popen()

@@ -10,8 +10,9 @@ import threading
 from collections.abc import Coroutine, Generator
 from typing import Any, Final, Generic, TypeVar
 
-from aioconc._wire._passing import Passed, pass_on
+from aioconc._wire._passing import Passed, here, pass_on
 from aioconc.channels._manager._client import Client, RemoteClient
+from aioconc.channels._moving import close_later
 from aioconc.sync._home import refuse
 from aioconc.sync._wait_queue import check_blocking
 
@@ -86,7 +87,18 @@ class Shared:
 
     def __reduce__(self) -> tuple[Any, ...]:
         client = self._ready()
-        passed = pass_on(client.new_end().detach(), close=True, owner=self)
+        end = client.new_end()
+        if here.leaving is not None:
+            passed = pass_on(end.detach(), close=True, owner=self)
+        else:
+            # To a process that is being started, or nowhere. A copy that is kept here would keep
+            # the manager from hearing of the end of that process.
+            try:
+                passed = pass_on(end.fileno(), owner=self)
+            except BaseException:
+                end.close()
+                raise
+            close_later(end)
         return _rebuild, (type(self), client.token, self._number, self._options(), passed)
 
     def __eq__(self, other: object) -> bool:
