@@ -226,6 +226,10 @@ async def test_outside_it_says_so_and_closes_the_coroutine() -> None:
 
     with pytest.raises(RuntimeError, match=pattern):
         await_(anext(count()))
+    future = asyncio.get_running_loop().create_future()
+    with pytest.raises(RuntimeError, match=pattern):
+        await_(future)
+    assert not future.done()  # it belongs to somebody
 
     def in_other_greenlet() -> None:
         greenlet.greenlet(lambda: await_(later(1))).switch()
@@ -326,7 +330,8 @@ def test_garbage_collected_by_another_thread_ends_in_its_own() -> None:
 
 
 @pytest.mark.loops("asyncio")
-def test_a_coroutine_resumed_by_another_thread_is_refused() -> None:
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_coroutine_resumed_by_another_thread_is_refused(fails: bool) -> None:
     """A clear error, and the greenlet ends in its own thread all the same."""
     log: list[str] = []
 
@@ -341,7 +346,10 @@ def test_a_coroutine_resumed_by_another_thread_is_refused() -> None:
 
     def resume() -> None:
         try:
-            coroutine.send(None)
+            if fails:
+                coroutine.throw(ValueError())
+            else:
+                coroutine.send(None)
         except RuntimeError as error:
             log.append(str(error))
 
