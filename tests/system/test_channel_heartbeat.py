@@ -48,6 +48,7 @@ async def turns_beside(count: int, *, many: bool) -> tuple[int, float]:
 @pytest.mark.parametrize(
     "count", [20_000, pytest.param(1_000_000, marks=pytest.mark.soak)], ids=["short", "million"]
 )
+@pytest.mark.loops("asyncio")
 @pytest.mark.parametrize("many", [False, True], ids=["one by one", "many"])
 async def test_a_heartbeat_slips_by_less_than_ten_milliseconds(count: int, many: bool) -> None:
     """By the clock of the processor, so that a busy machine does not count."""

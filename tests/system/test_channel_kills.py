@@ -154,6 +154,7 @@ async def bystanders(stop: asyncio.Event) -> int:
     return rounds
 
 
+@pytest.mark.loops("asyncio")
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.__name__)
 async def test_a_process_that_is_killed_is_told_from_one_that_closes(
     step: Callable[..., Any],
