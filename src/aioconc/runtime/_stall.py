@@ -10,11 +10,11 @@ from typing import Final, Literal
 Cause = Literal["code", "gc", "gil", "debugger", "suspended"]
 
 _WORDS: Final[dict[Cause, str]] = {
-    "code": "by",
-    "gc": "by the garbage collector, in",
-    "gil": "by another thread that kept the interpreter to itself; the loop was at",
-    "debugger": "by a debugger, at",
-    "suspended": "while the process did nothing at all, as when it is stopped; the loop was at",
+    "code": "by {}",
+    "gc": "by the garbage collector, in {}",
+    "gil": "by another thread that kept the interpreter to itself, while the loop was at {}",
+    "debugger": "by a debugger, at {}",
+    "suspended": "while the process did nothing at all, as when it is stopped, at {}",
 }
 
 
@@ -29,7 +29,9 @@ class LoopStall:
             other threads kept the interpreter to themselves; "debugger": the loop's thread was in
             one; "suspended": no thread of the process ran, as when it is stopped by a signal.
         task: name of the task whose step it was, None for a plain callback.
-        where: the line of the user's code to look at; empty where no look was possible.
+        where: the line of the user's code to look at: in the loop's thread, or, if the loop was idle
+            when another thread took the interpreter, in that one, as far as can be told. Empty
+            where nothing is known.
         stack: the loop's stack from the callback inwards, as it was seen most often.
         gc_seconds: how much of it was the garbage collector.
         ongoing: it had not ended when this was told.
@@ -48,7 +50,15 @@ class LoopStall:
     def __str__(self) -> str:
         has = "has been" if self.ongoing else "was"
         text = f"the event loop {has} held up for {self.seconds:.3f} s "
-        text += f"{_WORDS[self.cause]} {self.where or 'an unknown place'}"
+        words = _WORDS[self.cause]
+        if self.where and self.cause == "gil" and not self.stack:
+            text += (
+                f"by another thread that kept the interpreter to itself, perhaps at {self.where}"
+            )
+        elif self.where:
+            text += words.format(self.where)
+        else:
+            text += "by what was not seen" if self.cause == "code" else words.rpartition(",")[0]
         if self.task is not None:
             text += f", task {self.task!r}"
         if self.gc_seconds >= 0.001:

@@ -7,6 +7,7 @@ the loop is held up.
 import asyncio
 import logging
 import sys
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from types import CodeType, FrameType
 from typing import Final, Literal
 
 from aioconc._internal import _hooks
-from aioconc._internal._sites import site_of
+from aioconc._internal._sites import site_of, users_frame
 from aioconc.runtime._gc_clock import GcClock, gc_clock
 from aioconc.runtime._stall import Cause, LoopStall
 
@@ -32,6 +33,9 @@ _LONG: Final = (10, 5.0)
 # Frames of a stack, and places within one stall, that are kept.
 _FRAMES: Final = 50
 _PLACES: Final = 20
+
+# Other threads that are named.
+_OTHERS: Final = 3
 
 # A process that was stopped for less than so many seconds is not worth a word.
 _SUSPENDED: Final = 1.0
@@ -67,7 +71,7 @@ class Reporter:
     """An `Observer` that tells of stalls.
 
     Args:
-        loop: the loop that is watched.
+        loop: the loop that is watched, in the calling thread.
         threshold: seconds.
         tell: is given each stall.
     """
@@ -79,6 +83,7 @@ class Reporter:
         tell: Callable[[LoopStall], object] | None,
     ) -> None:
         self._loop = loop
+        self._thread = threading.get_ident()
         self._threshold = threshold
         self._long = max(_LONG[0] * threshold, _LONG[1])
         self._tell = _log_stall if tell is None else tell
@@ -141,7 +146,8 @@ class Reporter:
         cause: Cause = "gil" if asked else "suspended"
         if gc_seconds > seconds / 2:
             cause = "gc"
-        self._report(LoopStall(seconds, cause, None, "", StackSummary(), gc_seconds, False, 0))
+        where = self._others() if cause == "gil" else ""
+        self._report(LoopStall(seconds, cause, None, where, StackSummary(), gc_seconds, False, 0))
 
     # -- making something of it -----------------------------------------------------------------
 
@@ -177,6 +183,17 @@ class Reporter:
             and others > (now - self._began - worked) / 2
             and (self._apart == "asked" or self.slices() - self._slices > asked)
         )
+
+    def _others(self) -> str:
+        """What other threads do that are in the user's code: one of them has had the interpreter."""
+        frames = sys._current_frames()
+        names = {each.ident: each.name for each in threading.enumerate()}
+        places = [
+            f"{site_of(frame)}, thread {names.get(ident, ident)!r}"
+            for ident, frame in frames.items()
+            if ident not in (self._thread, threading.get_ident()) and users_frame(frame) is not None
+        ]
+        return "; or ".join(places[:_OTHERS])
 
     def _task_name(self) -> str | None:
         try:
