@@ -37,20 +37,27 @@ raise SystemExit(serve_prefork(
 ))
 """
 
-LONG = pytest.param(60.0, marks=pytest.mark.soak, id="a minute")
-SHORT = pytest.param(3.0, id="short")
-
 
 def serve(app: str = "app", options: str = "drain=5", loop: str = "auto") -> str:
     return SERVE.format(app=app, options=options, loop=loop)
 
 
-@pytest.mark.parametrize("seconds", [SHORT, LONG])
-async def test_kills_under_load_cost_only_the_connections_of_those_killed(seconds: float) -> None:
+@pytest.mark.parametrize(
+    ("seconds", "reuse_port"),
+    [
+        pytest.param(3.0, False, id="short"),
+        pytest.param(3.0, True, id="short, a socket each"),
+        pytest.param(60.0, False, marks=pytest.mark.soak, id="a minute"),
+    ],
+)
+async def test_kills_under_load_cost_only_the_connections_of_those_killed(
+    seconds: float, reuse_port: bool
+) -> None:
     """Workers killed at random are replaced, and nobody else's request fails."""
     killed = set()
     rng = random.Random(24)
-    with program(serve(options="drain=5, max_restarts=10_000")) as server:
+    options = f"drain=5, max_restarts=10_000, reuse_port={reuse_port}"
+    with program(serve(options=options)) as server:
         load = Load(server.port)
         async with load.running():
             clock = asyncio.get_running_loop().time
@@ -104,6 +111,8 @@ async def test_sighup_under_load_replaces_the_workers_without_a_failed_request(
     with program(serve(options=options)) as server:
         load = Load(server.port)
         first = children(server.process.pid)
+        descriptors = Path(f"/proc/{server.process.pid}/fd")
+        held = len([*descriptors.iterdir()])
         async with load.running():
             for _ in range(2):
                 await load.answered_more(100)
@@ -113,6 +122,9 @@ async def test_sighup_under_load_replaces_the_workers_without_a_failed_request(
                     while (now := children(server.process.pid)) & before or len(now) != 2:
                         await asyncio.sleep(0.02)
             await load.answered_more(100)
+        async with asyncio.timeout(20):  # until the last of the old ones is waited for
+            while len([*descriptors.iterdir()]) != held:
+                await asyncio.sleep(0.02)
         server.send(signal.SIGTERM)
         assert server.finish()[0] == 0
     print(load)
@@ -292,6 +304,26 @@ async def test_a_reload_that_fails_leaves_the_workers_that_serve(tmp_path: Path)
         server.send(signal.SIGTERM)
         assert server.finish()[0] == 0
     assert not load.failed
+
+
+def test_a_factory_of_the_main_module_is_served() -> None:
+    """By value, with the functions and modules that it uses."""
+    text = """
+from aioconc.servers import serve_tcp
+
+async def answer(connection):
+    await connection.send(b"from " + __name__.encode())
+
+async def app(sockets):
+    await serve_tcp(answer, sockets=sockets)
+
+raise SystemExit(serve_prefork(app, 0, host="127.0.0.1", workers=1, on_ready=say))
+"""
+    with program(text) as server:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as sock:
+            assert sock.recv(100) == b"from __main__"
+        server.send(signal.SIGTERM)
+        assert server.finish() == (0, "")
 
 
 def test_output_and_log_records_of_workers_come_through() -> None:

@@ -75,7 +75,8 @@ def serve_prefork(
         start_timeout: seconds > 0 that a worker may take until it is ready.
         loop: the workers' event loop, as for `run`.
         forward_logs: whether log records of the workers go to the loggers of this process.
-        on_ready: called with the port when all workers serve for the first time.
+        on_ready: called with the port when all workers serve for the first time; this process does
+            nothing else meanwhile, so it should be brief.
 
     Returns:
         The exit status: 0 after an orderly end; 1 if it gave up, or a worker had to be killed or

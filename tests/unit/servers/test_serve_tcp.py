@@ -9,6 +9,8 @@ from functools import partial
 from typing import Any
 
 import pytest
+from anyio.abc import SocketAttribute
+from anyio.streams.buffered import BufferedByteReceiveStream
 
 from aioconc import TaskGroup
 from aioconc._internal import _hooks
@@ -256,3 +258,20 @@ async def test_a_socket_that_becomes_unusable_ends_the_server() -> None:
             sock.shutdown(socket.SHUT_RDWR)
     assert caught.group_contains(OSError)
     sock.close()
+
+
+async def test_what_anyio_has_for_streams_works_on_a_connection() -> None:
+    """Lines and lengths are read with its buffered stream."""
+
+    async def handler(connection: Connection) -> None:
+        buffered = BufferedByteReceiveStream(connection)
+        length = int(await buffered.receive_until(b"\n", 10))
+        await connection.send(await buffered.receive_exactly(length))
+        assert connection.extra(SocketAttribute.remote_port) == connection.peer[1]
+        assert repr(connection) == f"<Connection from {connection.peer}>"
+        await connection.send_eof()
+
+    async with serving(handler, idle_timeout=20) as server, client(server) as (reader, writer):
+        writer.write(b"5\nhelloand more")
+        assert await end_of(reader) == "end after b'hello'"
+    assert server.statistics().crashed == 0
