@@ -193,6 +193,14 @@ def _check_eager() -> None:
         )
 
 
+class _NamedTask(asyncio.Task[Any]):
+    """A task whose name is not taken away: CPython 3.13.0 sets None on those that a factory made."""
+
+    def set_name(self, value: object, /) -> None:
+        if value is not None:
+            super().set_name(value)
+
+
 def _eager_task(
     loop: asyncio.AbstractEventLoop,
     coro: Any,
@@ -202,7 +210,8 @@ def _eager_task(
 ) -> "asyncio.Task[Any]":
     # As asyncio.eager_task_factory, which before 3.14 refuses the `eager_start` that uvloop passes.
     options["eager_start"] = eager_start is not False
-    return asyncio.Task(coro, loop=loop, **options)
+    kind = _NamedTask if sys.version_info[:2] == (3, 13) else asyncio.Task
+    return kind(coro, loop=loop, **options)
 
 
 async def call_main(what: str, main: Callable[..., Awaitable[T]], args: tuple[Any, ...]) -> T:

@@ -219,6 +219,7 @@ def test_eager_tasks_run_until_they_wait(loop):
         context.run(variable.set, "given")
         other = asyncio.get_running_loop().create_task(child(), context=context)
         assert other.result() == "given"
+        assert asyncio.create_task(child()).get_name().startswith("Task-")
         return task.get_name(), task.result()
 
     assert run(main, loop=loop, eager_tasks=True) == ("named", "unset")
