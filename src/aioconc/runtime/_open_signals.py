@@ -27,6 +27,8 @@ def open_signals(*signals: int) -> "AbstractAsyncContextManager[AsyncIterator[si
       signals that a process has not taken yet. So at most one of each kind is kept.
     - Several blocks may be open for one signal: each gets every one.
     - A signal that the process ignores (as after `nohup`) is heard for as long as the block lasts.
+    - In virtual time a program sends its signals itself: one that only waits for a signal from
+      outside counts as deadlocked there.
 
     Args:
         signals: one or more, such as `signal.SIGHUP`.
