@@ -241,7 +241,7 @@ class Channel(ObjectStream[T]):
             return unpack(raw)
         raw = in_thread(raw)
         try:
-            await asyncio.wait([asyncio.wrap_future(raw[1])])
+            await _done(raw[1])
         except BaseException:
             self._end.put_back([raw])
             raise
@@ -421,7 +421,7 @@ class Channel(ObjectStream[T]):
 
             run_errand(copy)
             try:
-                await asyncio.wait([asyncio.wrap_future(outcome)])
+                await _done(outcome)
                 lease = outcome.result()
             except BaseException:
                 wanted = False
@@ -589,6 +589,17 @@ class Channel(ObjectStream[T]):
     async def _why_not_sent(self) -> Exception:
         await self._learn()
         return self._end.why_not_sent()
+
+
+async def _done(future: "Future[Any]") -> None:
+    """Wait until a thread has set the outcome, whatever it is."""
+    here = asyncio.wrap_future(future)
+    try:
+        await asyncio.wait([here])
+    finally:
+        # Nothing of it is to reach a loop that is closed by then; and it was looked at.
+        if not here.cancel():
+            here.exception()
 
 
 def gather(

@@ -62,6 +62,9 @@ _MOST_SENT: Final = 262_144
 # Bytes sent before others have a turn, however fast the other end reads.
 _MOST_FLUSHED: Final = 1_048_576
 
+# What `poll` takes, in milliseconds.
+_LONGEST: Final = 0x7FFF_FFFF
+
 # Leads in place of a waiter: a thread that polls while nobody else uses the link. It is in no queue,
 # so it is stirred whenever somebody else begins to.
 LONE: Final[Any] = object()
@@ -329,8 +332,9 @@ class Link(Waitable):
         # Without a loop it goes with whatever is sent next.
         for loop in (*self._ties,):
             self._notified = True
-            mailbox_of(loop).post(loop, self._give_back)
-            return
+            if mailbox_of(loop).post(loop, self._give_back):
+                return
+        self._notified = False
 
     def _give_back(self) -> None:
         self._notified = False
@@ -427,7 +431,7 @@ class Link(Waitable):
             poll.register(self._sock, mask)
         poll.register(waker.fd, select.POLLIN)
         # Rounded up, so that the time is over when the poll says so.
-        ready = poll.poll(None if left is None else ceil(max(0, left) * 1000))
+        ready = poll.poll(None if left is None else min(ceil(max(0, left) * 1000), _LONGEST))
         with self._mutex:
             for fd, events in ready:
                 if fd == waker.fd:

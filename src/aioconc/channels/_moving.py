@@ -80,6 +80,11 @@ def _check_idle(channel: "Channel[Any]", end: End) -> None:
         raise ValueError(f"{channel!r} cannot be passed to another process while somebody uses it")
     end._flush()
     _check_sent(channel, end)
+    if end._decoder._arrived:
+        raise ValueError(
+            f"{channel!r} cannot be passed to another process while a large item arrives; receive "
+            "it first"
+        )
     for each in machine._items:
         if type(each) is tuple and (each[0] == LOADED or received(each[1]) is not None):
             raise ValueError(

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from typing import Any, Final, NoReturn
 
 from aioconc._bridge._errand import run_errand
-from aioconc._wire._body import LARGE, OUT_OF_BAND, Laden, Parts, is_slow, load, ready, take_apart
+from aioconc._wire._body import LARGE, Laden, Parts, is_slow, load, ready, take_apart
 from aioconc._wire._channel import BYTES, ITEM, LARGE_BYTES, PICKLE
 from aioconc.errors import SerializationError
 
@@ -42,10 +42,10 @@ def pack(item: object, max_frame: int) -> bytes | Parts:
             data = dumps(item, 5, buffer_callback=_stop)
         except Exception:
             data = b""
-        if data and len(data) < OUT_OF_BAND and b"__main__" not in data:
+        if data and b"__main__" not in data:
             if len(data) > max_frame:
                 check_size(len(data), max_frame, item)
-            return data
+            return data if len(data) < LARGE else Parts(data, [], [])
     try:
         parts = take_apart(prepared)
     except Exception as error:

@@ -22,7 +22,7 @@ from aioconc.channels import (
     PeerDied,
     open_channel,
 )
-from aioconc.errors import AioconcError
+from aioconc.errors import AioconcError, SerializationError
 
 
 @pytest.fixture
@@ -30,6 +30,17 @@ async def ends() -> AsyncIterator[tuple[Channel[Any], Channel[Any]]]:
     ours, theirs = open_channel(capacity=4)
     async with ours, theirs:
         yield ours, theirs
+
+
+class LargeAndUnloadable:
+    """Its buffer is copied in a thread when it is unpickled, and then it fails."""
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return _refuse, (pickle.PickleBuffer(bytearray(2_000_000)),)
+
+
+def _refuse(data: Any) -> None:
+    raise ValueError("not today")
 
 
 async def queued(call: Any) -> "asyncio.Task[Any]":
@@ -198,6 +209,43 @@ async def test_a_large_receive_cancelled_while_it_is_unpickled_loses_nothing(end
     assert task.cancelled()
     assert len(await theirs.receive()) == 5_000_000
     assert await theirs.receive() == 2
+
+
+async def test_a_large_item_that_cannot_be_unpickled_fails_one_receive(ends: Any) -> None:
+    """Also where a thread unpickles it."""
+    ours, theirs = ends
+    await ours.send_many([LargeAndUnloadable(), 2])
+    with pytest.raises(SerializationError, match="ValueError: not today"):
+        await theirs.receive()
+    assert await theirs.receive() == 2
+    await ours.send(LargeAndUnloadable())
+    with pytest.raises(SerializationError, match="not today"):
+        await asyncio.to_thread(theirs.sync.receive)
+
+
+async def test_a_large_pickle_goes_as_large_buffers_do(ends: Any) -> None:
+    """Without any buffer in it."""
+    ours, theirs = ends
+    items = [str(number) for number in range(300_000)]
+    await ours.send(items)
+    assert await theirs.receive() == items
+    await ours.send(items[:30_000])
+    assert await theirs.receive() == items[:30_000]
+
+
+async def test_without_memory_to_share_large_items_go_inline(
+    ends: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More slowly; what the sender changes afterwards does not change them."""
+    monkeypatch.setattr("aioconc._wire._memory.kind", "none")
+    ours, theirs = ends
+    data = bytearray(b"x" * 2_000_000)
+    receiving = asyncio.create_task(theirs.receive())
+    await ours.send(data)
+    data[:] = b"y" * 2_000_000
+    assert await receiving == b"x" * 2_000_000
+    await ours.send_bytes(b"z" * 100_000)
+    assert await theirs.receive_bytes() == b"z" * 100_000
 
 
 async def test_receivers_share_evenly(ends: Any) -> None:
