@@ -5,7 +5,7 @@ import pytest
 from aioconc.channels._manager._meeting import BarrierThing, EventThing
 from aioconc.channels._manager._tables import DictThing, ListThing
 from aioconc.sync import BarrierBroken
-from tests.unit.channels.broker_clients import broker_with
+from tests.unit.channels.broker_clients import FakeClient, broker_with
 
 
 def test_an_event_lets_all_go() -> None:
@@ -65,8 +65,8 @@ def test_a_dict_is_changed_in_steps_that_no_other_comes_between() -> None:
     assert a.value(a.ask(table, "setdefault", "k", b"9")) == b"1"
     assert a.value(a.ask(table, "setdefault", "d", b"9")) == b"9"
     a.ask(table, "update", {"u": b"7"})
-    assert a.value(a.ask(table, "keys")) == ["k", "new", "d", "u"]
-    assert a.value(a.ask(table, "items"))[0] == ("k", b"1")
+    assert a.value(a.ask(table, "keys")) == (["k", "new", "d", "u"], None, 5)
+    assert a.value(a.ask(table, "items"))[0][0] == ("k", b"1")
     assert a.value(a.ask(table, "popitem")) == ("u", b"7")
     assert a.value(a.ask(table, "pop", "d")) == b"9"
     assert a.value(a.ask(table, "pop", "d")) is None
@@ -101,8 +101,8 @@ def test_a_list_is_changed_in_steps_that_no_other_comes_between() -> None:
     for what, *args in changes:
         before = a.value(a.ask(items, "items"))
         b.ask(items, what, *args)
-        assert a.value(a.ask(items, "replace_if", before[0], before[1])) is False
-    data, version = a.value(a.ask(items, "items"))
+        assert a.value(a.ask(items, "replace_if", before[0], before[2])) is False
+    data, _, version = a.value(a.ask(items, "items"))
     assert data == [b"i", b"s", b"2"]
     assert a.value(a.ask(items, "replace_if", [b"x", b"y"], version)) is True
     assert a.value(a.ask(items, "get", 0)) == b"x"
@@ -113,3 +113,31 @@ def test_a_list_is_changed_in_steps_that_no_other_comes_between() -> None:
     a.ask(items, "replace_if", [], None)
     with pytest.raises(IndexError):
         raise a.error(a.ask(items, "pop", 0))
+
+
+def test_what_is_long_is_answered_in_pages_of_one_moment() -> None:
+    """All pages are of what there was at the first; whoever goes away leaves nothing behind."""
+    thing = DictThing({key: b"%d" % key for key in range(2_500)})
+    table, (a, b, c) = broker_with(thing)
+
+    def rest(client: FakeClient, request: int) -> list[tuple[int, bytes]]:
+        page, following, _ = client.value(request)
+        found: list[tuple[int, bytes]] = page
+        while following is not None:
+            page, following, _ = client.value(client.ask(table, "more", following))
+            found += page
+        return found
+
+    first = a.ask(table, "items")
+    assert len(a.value(first)[0]) == 1_000
+    b.ask(table, "clear")
+    assert rest(a, first) == [(key, b"%d" % key) for key in range(2_500)]
+    b.ask(table, "update", dict.fromkeys(range(8), b"x" * 40000))
+    pages = b.ask(table, "items")
+    assert len(b.value(pages)[0]) == 2
+    b.cancel(pages)
+    c.ask(table, "items")
+    c.end_call(0)
+    assert len(thing._rest) == 1
+    c.die()
+    assert not thing._rest

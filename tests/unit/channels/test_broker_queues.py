@@ -227,6 +227,17 @@ def test_a_call_that_ends_leaves_its_items_to_its_process() -> None:
     assert a.has(joins)
 
 
+def test_items_of_a_call_that_ended_are_lost_with_its_process() -> None:
+    """They were left to the process, which dies later."""
+    queue, (a, b, _, _) = a_queue()
+    put(a, queue, 1)
+    b.tell(queue, "took", b.ask(queue, "get", 1, party=3), party=3)
+    b.end_call(3)
+    joins = a.ask(queue, "join")
+    b.die()
+    assert isinstance(a.error(joins), OwnerDied)
+
+
 def test_priorities_that_cannot_be_compared_are_refused_at_the_put() -> None:
     """In the producer, and the queue is as before; equal ones go in their order."""
     queue, (a, b, _, _) = a_queue(kind="priority")

@@ -431,6 +431,26 @@ async def test_the_face_of_a_dict_for_threads_is_a_mapping(manager: Manager) -> 
     assert await in_thread(in_a_thread) == (whole, ["a", "c", "n"], [1, 3, 2], True, {})
 
 
+async def test_long_tables_are_whole(manager: Manager) -> None:
+    """In pages, on both faces; the loop turns between them."""
+    table, items, turns = manager.dict((n, n) for n in range(3_000)), manager.list(range(3_000)), 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(others())
+    assert await table.copy() == {n: n for n in range(3_000)}
+    assert await table.keys() == await items.copy() == [*range(3_000)]
+    assert await items.update(lambda all_: all_[::-1]) == [*range(2_999, -1, -1)]
+    task.cancel()
+    assert turns > 5
+    assert await in_thread(lambda: [*items.sync][::-1]) == [*range(3_000)]
+    assert await in_thread(lambda: len(table.sync.copy())) == 3_000
+
+
 async def test_no_change_of_a_dict_is_lost(manager: Manager) -> None:
     """Threads and tasks that count together count right."""
     table = manager.dict({"n": 0})

@@ -200,6 +200,9 @@ class Broker:
             (who,) = args
             self._leave([party], Death(who, connection.pid, of_call=True))
             del connection.parties[party_number]
+            # What it has left to its process, such as items that may be called done yet.
+            process = connection.parties.setdefault(0, Party(connection, 0))
+            process.things |= party.things
             return
         thing = self._things[thing_number]
         if what == CANCEL:

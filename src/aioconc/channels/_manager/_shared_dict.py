@@ -4,6 +4,7 @@ It guarantees that each call is one step, which no other process comes between. 
 on what is there are computed in the process that asks, and tried again if another was faster.
 """
 
+import asyncio
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, Final, Generic, TypeVar, overload
 
@@ -233,6 +234,8 @@ class SharedDict(Shared, Generic[K, V]):
         try:
             request = next(steps)
             while True:
+                if request[0] == "more":
+                    await asyncio.sleep(0)  # in the process of the manager, an answer is no wait
                 request = steps.send(await self._call(*request))
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
@@ -406,12 +409,20 @@ def _size() -> _Steps[int]:
 
 
 def _keys() -> _Steps[list[Any]]:
-    keys: list[Any] = yield ("keys",)
-    return keys
+    keys, rest, _ = yield ("keys",)
+    while rest is not None:
+        page, rest, _ = yield "more", rest
+        keys += page
+    return keys  # type: ignore[no-any-return]
 
 
 def _items() -> _Steps[list[tuple[Any, Any]]]:
-    return [(key, unpacked(data)) for key, data in (yield ("items",))]
+    page, rest, _ = yield ("items",)
+    items = [(key, unpacked(data)) for key, data in page]
+    while rest is not None:
+        page, rest, _ = yield "more", rest
+        items += [(key, unpacked(data)) for key, data in page]
+    return items
 
 
 def _clear() -> _Steps[None]:

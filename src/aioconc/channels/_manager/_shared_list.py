@@ -3,6 +3,7 @@
 It guarantees that each call is one step, which no other process comes between.
 """
 
+import asyncio
 from collections.abc import Callable, Generator, Iterable, MutableSequence
 from typing import Any, Generic, TypeVar, overload
 
@@ -164,6 +165,8 @@ class SharedList(Shared, Generic[T]):
         try:
             request = next(steps)
             while True:
+                if request[0] == "more":
+                    await asyncio.sleep(0)  # in the process of the manager, an answer is no wait
                 request = steps.send(await self._call(*request))
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
@@ -313,8 +316,8 @@ def _pop(index: int) -> _Steps[Any]:
 
 def _update(fn: Callable[[list[Any]], list[Any]]) -> _Steps[list[Any]]:
     while True:
-        data, version = yield ("items",)
-        items = [*fn([*map(unpacked, data)])]
+        items, version = yield from _all()
+        items = [*fn(items)]
         if (yield "replace_if", pack_items(items), version):
             return items
 
@@ -324,9 +327,19 @@ def _size() -> _Steps[int]:
     return count
 
 
+def _all() -> _Steps[tuple[list[Any], int]]:
+    """All items, and the version that they are of."""
+    page, rest, version = yield ("items",)
+    items = [*map(unpacked, page)]
+    while rest is not None:
+        page, rest, _ = yield "more", rest
+        items += map(unpacked, page)
+    return items, version
+
+
 def _copy() -> _Steps[list[Any]]:
-    data, _ = yield ("items",)
-    return [*map(unpacked, data)]
+    items, _ = yield from _all()
+    return items
 
 
 def _clear() -> _Steps[None]:

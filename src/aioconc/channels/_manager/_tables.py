@@ -1,26 +1,71 @@
 """What the broker knows of dicts and lists: values that are pickles, and versions of them.
 
 It guarantees that each message is one step, which no other comes between. What is computed from a
-value is computed by who asks, and set only if the version is still the same.
+value is computed by who asks, and set only if the version is still the same. What is long is
+answered in pages, so that the loop is held for one of them at a time.
 """
 
-from typing import Any, ClassVar
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Any, ClassVar, Final
 
-from aioconc.channels._manager._broker import Request, Thing
+from aioconc.channels._manager._broker import Connection, Death, Party, Request, Thing
 
 # A pickle and its version.
 Entry = tuple[bytes, int]
 
+# Entries of one answer, and the bytes after which it ends: a millisecond of work.
+_PAGE: Final = 1_000
+_PAGE_BYTES: Final = 65_536
+
 
 class Table(Thing):
-    """What both have: a version that never comes again."""
+    """What both have: a version that never comes again, and answers in pages."""
 
     def __init__(self) -> None:
         self._version = 0
+        # What is still to be answered, by the request that was given the page before it.
+        self._rest: dict[tuple[Connection, int], Iterator[Any]] = {}
 
     def _entry(self, data: bytes) -> Entry:
         self._version += 1
         return data, self._version
+
+    def _begin(self, request: Request, all_of_it: Iterable[Any]) -> None:
+        """Give the first page; what there is now is what all pages are of."""
+        self._give_page(request, iter(all_of_it))
+
+    def more(self, request: Request, number: int) -> None:
+        """The page after the one that the request of that number was given."""
+        self._give_page(request, self._rest.pop((request.party.connection, number)))
+
+    def _give_page(self, request: Request, rest: Iterator[Any]) -> None:
+        page = []
+        size = 0
+        for each in rest:
+            page.append(each)
+            size += len(each[1]) if type(each) is tuple else len(each) if type(each) is bytes else 0
+            if len(page) == _PAGE or size >= _PAGE_BYTES:
+                break
+        following = next(rest, _NOTHING)
+        if following is _NOTHING:
+            request.grant((page, None, self._version))
+        else:
+            self._rest[request.key] = chain([following], rest)
+            request.grant((page, request.number, self._version))
+
+    def undo(self, party: Party, number: int) -> None:
+        """The next page is not wanted."""
+        self._rest.pop((party.connection, number), None)
+
+    def abandon(self, party: Party, death: Death) -> None:
+        """Nobody asks for the next page."""
+        if not death.of_call:
+            for key in [key for key in self._rest if key[0] is party.connection]:
+                del self._rest[key]
+
+
+_NOTHING: Final = object()
 
 
 class DictThing(Table):
@@ -33,6 +78,7 @@ class DictThing(Table):
             "get",
             "items",
             "keys",
+            "more",
             "pop",
             "popitem",
             "set_if",
@@ -95,11 +141,12 @@ class DictThing(Table):
 
     def keys(self, request: Request) -> None:
         """All of them."""
-        request.grant([*self._entries])
+        self._begin(request, [*self._entries])
 
     def items(self, request: Request) -> None:
         """All keys with their values."""
-        request.grant([(key, data) for key, (data, _) in self._entries.items()])
+        whole = [*self._entries.items()]
+        self._begin(request, ((key, data) for key, (data, _) in whole))
 
     def size(self, request: Request) -> None:
         """How many there are."""
@@ -115,7 +162,18 @@ class ListThing(Table):
     """A list of pickles, with one version for all of it."""
 
     asks: ClassVar[frozenset[str]] = frozenset(
-        {"delete", "extend", "get", "insert", "items", "pop", "replace_if", "set", "size"}
+        {
+            "delete",
+            "extend",
+            "get",
+            "insert",
+            "items",
+            "more",
+            "pop",
+            "replace_if",
+            "set",
+            "size",
+        }
     )
 
     def __init__(self, items: list[bytes]) -> None:
@@ -157,8 +215,8 @@ class ListThing(Table):
         request.grant(data)
 
     def items(self, request: Request) -> None:
-        """All of them, and the version."""
-        request.grant((self._items.copy(), self._version))
+        """All of them."""
+        self._begin(request, self._items.copy())
 
     def replace_if(self, request: Request, items: list[bytes], version: int | None) -> None:
         """Have these instead of all, if the version is that one or None; whether it was."""
