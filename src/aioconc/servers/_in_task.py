@@ -96,7 +96,11 @@ class InTask:
         if not orderly:
             reset_at_close(link.socket_below)
             stream = connection._stream
-            await settled(aclose_forcefully(getattr(stream, "transport_stream", stream)))
+            stream = getattr(stream, "transport_stream", stream)
+            # Older versions of anyio send the end of the data before they close.
+            if (transport := getattr(stream, "_transport", None)) is not None:
+                transport.abort()
+            await settled(aclose_forcefully(stream))
             return
         # TLS says good-bye and waits for the answer.
         with move_on_after(self._handshake_timeout):
