@@ -6,6 +6,8 @@ live as long as the process, as a program's own would; none of the answers pays 
 
 IO_BASE = "asyncio.to_thread"
 CPU_BASE = "run_in_executor(ProcessPoolExecutor)"
+FLOOR = "bare pickled exchange"
+"""What no process pool can undercut: pickle, socketpair, unpickle, and back."""
 
 IO_ANSWERS = {
     IO_BASE: "asyncio_calls:to_thread",
@@ -19,5 +21,6 @@ CPU_ANSWERS = {
     CPU_BASE: "asyncio_calls:in_processes",
     "anyio.to_process.run_sync": "anyio_calls:in_process",
     "aioconc offload_cpu": "aioconc_calls:cpu",
+    FLOOR: "bare_exchange:call",
 }
 """Processes: name in the tables -> where the answer is."""

@@ -190,8 +190,9 @@ def put_together(parts: Parts, lease: "Lease | None") -> "list[bytes | memoryvie
     entries: list[bytes] = []
     inline: list[bytes | memoryview] = []
     copied = 0
-    for view in (data, *buffers):
-        size = len(view) if view is data else view.nbytes  # the first is the pickle
+    for view in (memoryview(data), *buffers):
+        size = view.nbytes
+        # The first is the pickle.
         least = OUT_OF_BAND if entries else LARGE
         offset = next(offsets, _INLINE) if size >= least else _INLINE
         kind = _kind_of(view) if entries and size >= OUT_OF_BAND else _VIEW
