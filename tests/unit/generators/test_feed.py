@@ -8,6 +8,7 @@ import threading
 import anyio
 import pytest
 
+from aioconc.channels import open_channel
 from aioconc.generators import feed, into, primed
 from aioconc.sync import Queue, QueueFull
 from aioconc.tasks import TaskGroup, move_on_after
@@ -377,6 +378,14 @@ async def test_channel_is_sent_into_and_closed():
     async with TaskGroup() as group, receive:
         group.start_soon(feed, later(3), each_twice(into(send)))
         assert [item async for item in receive] == [0, 0, 1, 1, 2, 2]
+
+
+async def test_channel_of_aioconc_is_sent_into_and_closed():
+    """Its other end gets every item and then the end, however small it is."""
+    sending, receiving = open_channel(capacity=1)
+    async with receiving, TaskGroup() as group:
+        group.start_soon(feed, later(3), each_twice(into(sending)))
+        assert [item async for item in receiving] == [0, 0, 1, 1, 2, 2]
 
 
 async def test_one_pipeline_into_two_queues():
