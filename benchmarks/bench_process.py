@@ -118,6 +118,7 @@ async def crash(make: Make, count: int) -> Samples:
         try:
             for _ in range(count):
                 assert await answered(pool, fn, 1) == 1
+                await asyncio.sleep(0.3)  # what is kept ready is ready
                 began = time.perf_counter()
                 try:
                     await answered(pool, os._exit, 1)
@@ -256,7 +257,7 @@ class Contender:
 
     def times(self, other: "Contender | None", column: str) -> float | None:
         """How many times the figure of the other one: the median over rounds."""
-        if other is None:
+        if other is None or not self.rounds:
             return None
         ratios = [
             statistics.median(mine[column]) / statistics.median(theirs[column])

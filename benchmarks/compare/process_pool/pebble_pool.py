@@ -1,4 +1,7 @@
-"""pebble, which ends a cancelled call and survives a crash."""
+"""pebble, which ends a cancelled call and survives a crash.
+
+The awaiting task is not told when the process of a cancelled call has ended: it goes on at once.
+"""
 
 import asyncio
 import multiprocessing
