@@ -35,7 +35,7 @@ async def main() -> None:
 
         pids: list[int] = []
         try:
-            await pool.options(timeout=0.2, on_report=pids.append).run(compute_for, 60)
+            await pool.options(timeout=0.5, on_report=pids.append).run(compute_for, 60)
         except TimeoutError as error:
             print("TimeoutError:", error)
         print("the process computes on:", psutil.pid_exists(pids[0]))

@@ -14,13 +14,13 @@ async def main() -> None:
         pass  # done in time: leaving the block cancels it
     print(timer)
 
-    async with Timer(0.03, print, "never printed either") as watchdog:
+    async with Timer(1.0, print, "never printed either") as watchdog:
         for _ in range(4):
             await asyncio.sleep(0.01)
             watchdog.reset()  # as long as something happens
 
-    with move_on_after(0.05):
-        await every(0.01, print, "tick")
+    with move_on_after(0.5):
+        await every(0.1, print, "tick")
 
 
 if __name__ == "__main__":

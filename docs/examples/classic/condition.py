@@ -33,5 +33,5 @@ if __name__ == "__main__":
     consumer.start()
     producer.start()
     producer.join()
-    consumer.join(timeout=1)
+    consumer.join(timeout=1 if "fail" in sys.argv else 60)
     print("the consumer waits for ever:", consumer.is_alive())

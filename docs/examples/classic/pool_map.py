@@ -29,7 +29,7 @@ if __name__ == "__main__":
         print(pool.map(square, range(10)))
         print(pool.apply_async(square, (7,)).get(timeout=10))
         try:
-            pool.apply_async(compute_for, (1.0,)).get(timeout=0.2)
+            pool.apply_async(compute_for, (2.0,)).get(timeout=0.2)
         except multiprocessing.TimeoutError:
             print("TimeoutError, but nobody told the worker")
         begun = time.monotonic()

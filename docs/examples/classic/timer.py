@@ -11,7 +11,7 @@ def main():
     timer = threading.Timer(0.01, print, args=("hello, a little later",))
     timer.start()
     timer.join()
-    late = threading.Timer(0.2, print, args=("printed after the program has said goodbye",))
+    late = threading.Timer(1.0, print, args=("printed after the program has said goodbye",))
     late.start()
     failing = threading.Timer(0.01, fail)
     failing.start()
