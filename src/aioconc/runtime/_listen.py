@@ -44,7 +44,7 @@ def listening(
     added: list[int] = []
     with woken_by_signals(loop):
         try:
-            for number in numbers:
+            for number in dict.fromkeys(numbers):  # each once
                 _add(number, entry)
                 added.append(number)
             yield

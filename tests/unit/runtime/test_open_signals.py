@@ -50,6 +50,20 @@ async def test_signal_that_was_not_read_yet_is_given_once() -> None:
             pytest.fail(f"got {await anext(arriving)!r}")
 
 
+async def test_signal_that_is_named_twice_is_heard_once() -> None:
+    """A slip that does no harm, and the handler comes back."""
+    before = signal.getsignal(ONE)
+    async with open_signals(ONE, ONE) as arriving:
+        send(ONE)
+        assert await anext(arriving) is ONE
+    assert signal.getsignal(ONE) is before
+    async with graceful(ONE, ONE) as shutdown:
+        send(ONE)
+        await shutdown.requested.wait()
+        await asyncio.sleep(0.001)
+    assert not shutdown.cancelled
+
+
 async def test_signal_without_a_name_is_its_number() -> None:
     """Real-time signals are given as the numbers that they are."""
     if not hasattr(signal, "SIGRTMIN"):
