@@ -139,6 +139,8 @@ class _Helper(Generic[T]):
         try:
             result = run(self._main, loop=self._loop)
         except BaseException as error:
+            if isinstance(self._fn, Coroutine):
+                self._fn.close()  # if it has not begun, since there was no loop
             self._outcome.set_exception(error)
         else:
             self._outcome.set_result(result)
@@ -146,8 +148,6 @@ class _Helper(Generic[T]):
     async def _main(self) -> T:
         self._task = asyncio.current_task()
         if self._unwanted:
-            if isinstance(self._fn, Coroutine):
-                self._fn.close()
             raise asyncio.CancelledError
         return await (
             self._fn

@@ -109,6 +109,33 @@ def test_what_cannot_be_run_is_refused(here):
 
 
 @HERE
+def test_loop_that_cannot_be_made_closes_the_coroutine(here):
+    """The error of the choice or of the factory is raised, and nothing is left unawaited."""
+
+    def factory():
+        raise OSError("no descriptors left")
+
+    with pytest.raises(ValueError, match="loop must be one of"):
+        call(here, double(1), loop="trio")
+    with pytest.raises(OSError, match="no descriptors left"):
+        call(here, double(1), loop=factory)
+
+
+def test_thread_that_cannot_be_started_closes_the_coroutine(monkeypatch):
+    """The system's error is raised, and nothing is left unawaited."""
+
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    async def notebook():
+        with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="start new thread"):
+            patch.setattr(threading.Thread, "start", refuse)
+            run_sync(double(1), loop="asyncio")
+
+    asyncio.run(notebook())
+
+
+@HERE
 def test_exit_and_own_cancel_leave_as_they_are(here):
     """`SystemExit` of the function is raised here; a cancel that nobody asked for is one."""
 
