@@ -36,7 +36,7 @@ from aioconc._wire import _memory
 from aioconc._wire._descriptors import Descriptor
 from aioconc._wire._passing import Passed, pass_on
 from aioconc.errors import OwnerDied
-from aioconc.sync import Lock
+from aioconc.sync import Semaphore
 from aioconc.sync._wait_queue import WaitStatistics, check_blocking, check_wait
 
 # Words of the page: process id of the holder; of a holder that died and was not made good; whether
@@ -118,7 +118,8 @@ class ArrayLock:
         fd = os.open(f"/proc/self/fd/{self._file.fd}", os.O_RDWR | os.O_CLOEXEC)
         self._file.close()
         self._file = Descriptor(fd)
-        self._turn = Lock()
+        # A semaphore, which does not keep the task alive that has the turn.
+        self._turn = Semaphore(1)
 
     # ------------------------------------------------------------------ tasks
 

@@ -143,8 +143,7 @@ class BlockingIteration(Iterator[T], Generic[T]):
         self.close()
 
     def __del__(self) -> None:
-        if hasattr(self, "_reading"):
-            self._reading.close(wait=False)
+        self._reading.close(wait=False)
 
     def __repr__(self) -> str:
         return f"<iterate_blocking of {self._reading.name}, {self._reading.state}>"

@@ -246,14 +246,9 @@ async def open_portal() -> AsyncIterator[Portal]:
     except GeneratorExit:  # destroyed: there is no loop to await in
         portal._abandon()
         raise
-    except BaseException as error:
+    except BaseException:
         portal._close()
-        try:
-            await portal._join(cancel=True)
-        except asyncio.CancelledError as late:
-            if late.__context__ is None and late is not error:
-                late.__context__ = error
-            raise
+        await portal._join(cancel=True)
         raise
     portal._close()
     await portal._join(cancel=False)

@@ -1,11 +1,15 @@
 """`SharedArray` in one process: shapes, types, views, its end; what is passed on is in `system`."""
 
+import asyncio
 import copy
 import fcntl
+import gc
 import os
 import pickle
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +17,7 @@ import numpy as np
 import pytest
 
 from aioconc._wire import _memory
-from aioconc.channels import SharedArray
+from aioconc.channels import SharedArray, _array_lock
 from aioconc.errors import MissingExtra
 
 KINDS = ["memfd", "segment"]
@@ -35,6 +39,11 @@ def without_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def descriptors() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def in_thread(fn: Callable[[], Any]) -> Any:
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(fn).result(30)
 
 
 def segments() -> set[Path]:
@@ -266,6 +275,74 @@ async def test_recovering_what_nobody_broke_is_only_a_block(locked: SharedArray)
         assert died is None
         assert locked.lock.locked()
     assert not locked.lock.locked()
+
+
+def test_a_thread_gives_up_when_its_time_is_over(locked: SharedArray) -> None:
+    """Whether this process has the lock, or another one."""
+    lock = locked.lock
+    with lock.sync:
+        assert not in_thread(lambda: lock.sync.acquire(timeout=0.01))
+    other = os.open(f"/proc/self/fd/{lock._file.fd}", os.O_RDWR)  # as another process would
+    fcntl.flock(other, fcntl.LOCK_EX)
+    for seconds in (0, 0.01):
+        assert not lock.sync.acquire(timeout=seconds)
+    os.close(other)
+    assert lock.sync.acquire(timeout=0)
+    lock.release()
+
+
+async def test_who_just_had_it_lets_others_go_first(locked: SharedArray) -> None:
+    """If somebody in another process waits: a task and a thread wait a moment for him."""
+    lock = locked.lock
+    async with lock:
+        lock._words[2] = 1  # somebody waits
+    began = lock._courteous_until
+    async with lock:
+        assert time.monotonic() >= began > 0
+        lock._words[2] = 1
+    began = lock._courteous_until
+    assert in_thread(lock.sync.acquire)
+    assert time.monotonic() >= began
+    lock.release()
+
+
+def test_a_task_of_a_loop_that_is_gone_does_not_keep_the_lock(locked: SharedArray) -> None:
+    """It waited for another process when its loop was closed and dropped."""
+    lock = locked.lock
+    other = os.open(f"/proc/self/fd/{lock._file.fd}", os.O_RDWR)
+    fcntl.flock(other, fcntl.LOCK_EX)
+
+    async def main() -> "asyncio.Task[Any]":
+        task = asyncio.create_task(lock.acquire())
+        await asyncio.sleep(0.001)
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        return task
+
+    loop = asyncio.new_event_loop()
+    task = loop.run_until_complete(main())
+    loop.close()
+    del task, loop
+    gc.collect()
+    os.close(other)
+    assert lock.sync.acquire(timeout=5)
+    lock.release()
+
+
+def test_where_there_is_no_eventfd_a_lock_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what to use instead."""
+    monkeypatch.delattr(os, "eventfd", raising=False)
+    with pytest.raises(OSError, match="needs Linux; use the lock of a manager"):
+        SharedArray(1, lock=True)
+
+
+def test_locks_are_opened_anew_after_a_fork(locked: SharedArray) -> None:
+    """What a child does at first, here in the same process: an open lock works, a closed one stays."""
+    with SharedArray(1, lock=True) as closed:
+        pass
+    _array_lock._begin_in_child()
+    with locked.lock.sync:
+        assert locked.lock.locked()
+    assert closed.lock.state == "closed"
 
 
 def test_a_fork_has_the_array_and_a_lock_that_it_does_not_hold(

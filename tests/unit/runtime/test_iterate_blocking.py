@@ -4,7 +4,7 @@ import asyncio
 import contextvars
 import gc
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -168,6 +168,143 @@ async def test_an_error_of_the_clean_up_is_raised_where_it_is_closed() -> None:
         return found
 
     assert await asyncio.to_thread(work, here()) == 1
+
+
+async def test_what_is_no_generator_is_iterated_and_left_alone() -> None:
+    """It has nothing to close."""
+
+    class Numbers:
+        def __init__(self) -> None:
+            self.given = 0
+
+        def __aiter__(self) -> "Numbers":
+            return self
+
+        async def __anext__(self) -> int:
+            self.given += 1
+            if self.given > 3:
+                raise StopAsyncIteration
+            return self.given
+
+    def work(loop: asyncio.AbstractEventLoop) -> list[int]:
+        return [*iterate_blocking(Numbers(), loop)]
+
+    assert await asyncio.to_thread(work, here()) == [1, 2, 3]
+
+
+async def test_a_clean_up_that_fails_when_the_thread_leaves_early_is_heard_there() -> None:
+    """Cancelled or closed, in the middle of its items."""
+
+    async def careless() -> AsyncIterator[int]:
+        try:
+            for number in range(10):
+                yield number
+        finally:
+            raise KeyError("lost")
+
+    def leave(loop: asyncio.AbstractEventLoop) -> None:
+        with pytest.raises(KeyError, match="lost"), iterate_blocking(careless(), loop) as items:
+            next(items)
+
+    await asyncio.to_thread(leave, here())
+
+
+async def test_a_source_that_is_slow_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Longer than the thread goes without a look at the loop."""
+    monkeypatch.setattr(_iterate_blocking, "_LOOK", 0.001)
+    source = Source(1)
+    source.hold.clear()
+    here().call_later(0.02, source.hold.set)
+    work = asyncio.to_thread(lambda loop: [*iterate_blocking(source.items(), loop)], here())
+    assert await work == [0]
+
+
+async def test_a_source_that_swallows_its_cancellation_ends_with_its_next_item() -> None:
+    """The item is for nobody."""
+    swallowed = asyncio.Event()
+
+    async def stubborn() -> AsyncIterator[int]:
+        yield 1
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            swallowed.set()
+        yield 2
+        raise AssertionError("read on")
+
+    def work(loop: asyncio.AbstractEventLoop) -> list[int]:
+        with iterate_blocking(stubborn(), loop) as items:
+            next(items)
+            while items._reading._task is None or not items._reading._interruptible:
+                pass
+        return [*items]
+
+    assert await asyncio.to_thread(work, here()) == []
+    assert swallowed.is_set()
+
+
+async def test_a_portal_that_closes_before_the_reading_begins_is_an_error() -> None:
+    """It is not taken for a source without items."""
+
+    def work(portal: Any) -> None:
+        with pytest.raises(RuntimeError, match="portal is closed"):
+            next(iterate_blocking(Source().items(), portal))
+
+    with ThreadPoolExecutor(1) as threads:
+        async with open_portal() as portal:
+            call = threads.submit(work, portal)
+            while not portal._posted:  # the loop does not turn
+                pass
+        await asyncio.wrap_future(call)
+
+
+async def test_a_clean_up_that_is_slow_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closing returns when it has ended, however often the thread looks at the loop meanwhile."""
+    monkeypatch.setattr(_iterate_blocking, "_LOOK", 0.001)
+    ends: list[str] = []
+
+    async def numbers() -> AsyncIterator[int]:
+        try:
+            yield 1
+            yield 2
+        finally:
+            await asyncio.sleep(0.02)
+            ends.append("cleaned up")
+
+    def work(loop: asyncio.AbstractEventLoop) -> None:
+        with iterate_blocking(numbers(), loop, buffer=1) as items:
+            next(items)
+        ends.append("closed")
+
+    await asyncio.to_thread(work, here())
+    assert ends == ["cleaned up", "closed"]
+
+
+def test_closing_after_the_loop_was_closed_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody will tell the end; what is left of the task is destroyed in silence."""
+    monkeypatch.setattr(_iterate_blocking, "_LOOK", 0.001)
+    loop = asyncio.new_event_loop()
+    first: list[int] = []
+    items = iterate_blocking(Source().items(), loop, buffer=1)
+
+    def take(items: Iterator[int]) -> None:
+        first.append(next(items))
+
+    thread = threading.Thread(target=take, args=(items,))
+    thread.start()
+
+    async def until_taken() -> None:
+        await until(lambda: first)
+
+    loop.run_until_complete(until_taken())
+    thread.join()
+    for task in asyncio.all_tasks(loop):
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+    loop.close()
+    items.close()
+    assert first == [0]
+    del items, task
+    gc.collect()
 
 
 async def test_the_source_sees_the_context_of_the_thread() -> None:

@@ -39,6 +39,87 @@ async def test_a_thread_calls_functions_and_async_functions() -> None:
     assert found == (threading.get_ident(), "none")
 
 
+async def test_what_a_plain_function_raises_is_raised_in_the_thread() -> None:
+    """It runs in one turn of the loop; an awaitable that it gives is awaited there."""
+
+    class Later:
+        def __await__(self) -> Any:
+            yield from asyncio.sleep(0, "later").__await__()
+            return "awaited"
+
+    def fail() -> None:
+        raise KeyError("lost")
+
+    def work(portal: Any) -> str:
+        with pytest.raises(KeyError, match="lost"):
+            portal.call(fail)
+        return portal.call(Later)  # type: ignore[no-any-return]
+
+    async with open_portal() as portal:
+        assert await asyncio.to_thread(work, portal) == "awaited"
+
+
+@pytest.mark.parametrize("way", ["plain", "async"])
+def test_an_exit_ends_the_loop_and_is_told_to_the_thread(way: str) -> None:
+    """As when a callback or a task of the loop raises it."""
+
+    def leave() -> None:
+        raise SystemExit(3)
+
+    async def leave_later() -> None:
+        await asyncio.sleep(0)
+        raise SystemExit(3)
+
+    calls: list[concurrent.futures.Future[Any]] = []
+
+    async def main() -> None:
+        async with open_portal() as portal:
+            fn: Any = leave if way == "plain" else leave_later
+            calls.append(portal.start_task_soon(fn))
+            await asyncio.Event().wait()
+
+    with pytest.raises(SystemExit):
+        asyncio.run(main())
+    assert isinstance(calls[0].exception(timeout=0), SystemExit)
+
+
+async def test_an_interrupted_thread_cancels_its_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """KeyboardInterrupt ends the wait in the thread, and what ran for it in the loop."""
+    begun, cleaned = asyncio.Event(), asyncio.Event()
+
+    async def endless() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cleaned.set()
+
+    interrupted = threading.Event()
+
+    def interrupt(*_: object, **__: object) -> None:
+        interrupted.wait(30)
+        raise KeyboardInterrupt
+
+    def work(portal: Any) -> None:
+        with pytest.raises(KeyboardInterrupt):
+            portal.call(endless)
+
+    monkeypatch.setattr(_portal, "wait", interrupt)
+    async with open_portal() as portal:
+        thread = asyncio.ensure_future(asyncio.to_thread(work, portal))
+        await begun.wait()
+        interrupted.set()
+        await cleaned.wait()
+        await thread
+
+
+async def test_a_slow_call_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Longer than the thread goes without a look at the loop."""
+    monkeypatch.setattr(_portal, "_LOOK", 0.001)
+    async with open_portal() as portal:
+        assert await asyncio.to_thread(portal.call, asyncio.sleep, 0.02, "slept") == "slept"
+
+
 async def test_a_call_from_the_loops_own_thread_is_refused() -> None:
     """It would wait for itself."""
     async with open_portal() as portal:
@@ -238,11 +319,55 @@ def test_a_loop_that_is_closed_leaves_no_thread_waiting(monkeypatch: pytest.Monk
     gc.collect()
 
 
-async def test_a_block_that_is_destroyed_answers_all_calls() -> None:
+def test_a_loop_that_is_closed_in_the_middle_of_a_call_answers_its_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What runs there will never end."""
+    monkeypatch.setattr(_portal, "_LOOK", 0.001)
+    loop = asyncio.new_event_loop()
+    begun = asyncio.Event()
+
+    async def endless() -> None:
+        begun.set()
+        task = asyncio.current_task()
+        assert task is not None
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        await asyncio.Event().wait()
+
+    block = open_portal()
+    portal = loop.run_until_complete(block.__aenter__())
+    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        call = threads.submit(portal.call, endless)
+        loop.run_until_complete(begun.wait())
+        loop.close()
+        with pytest.raises(RuntimeError, match="the event loop of this portal is closed"):
+            call.result(timeout=30)
+    del block
+    gc.collect()
+
+
+def test_a_call_into_a_loop_that_was_closed_is_refused() -> None:
+    """Nobody has looked before: the first call finds it out."""
+    loop = asyncio.new_event_loop()
+    block = open_portal()
+    portal = loop.run_until_complete(block.__aenter__())
+    loop.close()
+    with pytest.raises(RuntimeError, match="the event loop of this portal is closed"):
+        portal.call(see_color)
+    del block
+    gc.collect()
+
+
+@pytest.mark.parametrize("careless", [True, False])
+async def test_a_block_that_is_destroyed_answers_all_calls(careless: bool) -> None:
     """No future is left without an answer."""
 
     async def endless() -> None:
-        await asyncio.Event().wait()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            if careless:
+                raise KeyError("nobody hears this")
 
     block = open_portal()
     portal = await block.__aenter__()
