@@ -243,6 +243,79 @@ async def test_an_answer_that_nobody_waits_for_is_taken_back(
         gc.collect()
 
 
+# ------------------------------------------------------------------ one connection, many users
+
+
+async def test_a_thread_that_waits_alone_serves_those_who_come(
+    manager: Manager, elsewhere: Elsewhere
+) -> None:
+    """Threads and tasks of the same process ask meanwhile, and get their answers and it its own."""
+    lock, table, event = manager.Lock(), manager.dict({"k": 1}), manager.Event()
+    await lock.acquire()
+    far_lock, far_table, far_event = (elsewhere.has(each) for each in (lock, table, event))
+    first = asyncio.ensure_future(asyncio.to_thread(far_lock.sync.acquire))
+    while not (await lock.statistics()).waiting:
+        await asyncio.sleep(0.001)
+    waits = [asyncio.ensure_future(asyncio.to_thread(far_event.sync.wait)) for _ in range(2)]
+    while (await event.statistics()).waiting < 2:
+        await asyncio.sleep(0.001)
+    assert await asyncio.to_thread(lambda: far_table.sync["k"]) == 1
+    assert await far_table["k"] == 1
+    lock.release()
+    async with asyncio.timeout(5):
+        assert await first
+    event.set()
+    async with asyncio.timeout(5):
+        assert await asyncio.gather(*waits) == [True, True]
+    assert await asyncio.to_thread(lambda: far_table.sync["k"]) == 1
+    far_lock.release()
+    async with asyncio.timeout(5), lock:
+        pass
+
+
+async def test_a_thread_whose_time_is_up_or_that_is_interrupted_has_nothing(
+    manager: Manager, elsewhere: Elsewhere
+) -> None:
+    """Its place among those who wait is gone, and what was granted goes to others."""
+    lock, event = manager.Lock(), manager.Event()
+    far = elsewhere.has(lock)
+    await lock.acquire()
+    for timeout in (0, 0.001):
+        assert not await asyncio.to_thread(
+            lambda timeout=timeout: far.sync.acquire(timeout=timeout)
+        )
+    while (await lock.statistics()).waiting:
+        await asyncio.sleep(0.001)
+
+    class Interrupted:
+        """What the thread polls with, interrupted by the user once."""
+
+        def poll(self, timeout: Any) -> Any:
+            elsewhere.client._poller = None
+            raise KeyboardInterrupt
+
+    def interrupted() -> bool:
+        elsewhere.client._poller = Interrupted()
+        try:
+            far.sync.acquire()
+        except KeyboardInterrupt:
+            return True
+        return False
+
+    assert await asyncio.to_thread(interrupted)
+    lock.release()
+    async with asyncio.timeout(5):
+        assert await asyncio.to_thread(far.sync.acquire)
+    far.release()
+    waits = asyncio.ensure_future(asyncio.to_thread(elsewhere.has(event).sync.wait))
+    while not (await event.statistics()).waiting:
+        await asyncio.sleep(0.001)
+    manager._client.server.close()
+    async with asyncio.timeout(5):
+        with pytest.raises(ManagerClosed):
+            await waits
+
+
 # ------------------------------------------------------------------ deaths
 
 

@@ -19,13 +19,15 @@ from _thread import get_ident
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import ceil
+from time import monotonic
 from typing import Any, TypeVar
 
 from aioconc._bridge._mailbox import mailbox_of
 from aioconc._wire import _frames as wire
 from aioconc._wire._body import Laden
 from aioconc._wire._descriptors import Descriptor
-from aioconc.channels._link import Frame, Link, Parked
+from aioconc.channels._link import LONE, Frame, Link, Parked
 from aioconc.channels._manager._broker import CANCEL, LEAVE, Broker, Message, closed
 from aioconc.channels._manager._server import ADOPT, HELLO, MESSAGE, Server
 from aioconc.errors import ManagerClosed
@@ -309,6 +311,11 @@ class RemoteClient(Client, Link):
         self._woken: list[Waiter] = []
         # An answer said that the manager closes, which comes before the end of the stream.
         self._was_told = False
+        # The request of a thread that leads without a waiter, as `_link` calls it, its thread, and
+        # what was answered; 0: there is none.
+        self._lone_number = 0
+        self._lone_thread = 0
+        self._lone_answer: tuple[BaseException | None, Any] | None = None
         self._send((0, PROCESS, 0, HELLO, os.getpid()))
 
     @property
@@ -354,7 +361,86 @@ class RemoteClient(Client, Link):
             number, error, value = loads(payload)
             if type(error) is ManagerClosed:
                 self._was_told = True
-            self._woken += self._answered(number, error, value)
+            if number == self._lone_number:
+                self._lone_answer = error, value
+                if self._lone_thread != get_ident():
+                    self._stir()
+            else:
+                self._woken += self._answered(number, error, value)
+
+    # ------------------------------------------------------------------ threads
+
+    def block(
+        self, timeout: float | None, thing: int, what: str, *args: Any
+    ) -> tuple[Ask, Any] | None:
+        """Ask, and block this thread until it is answered; None: the time was up.
+
+        Where nobody else waits for an answer, which is so in most workers most of the time, this
+        thread needs no waiter: it leads, and looks itself for its answer.
+        """
+        ask = Ask(next(self._numbers), self._party(), thing)
+        frame = _frame((ask.number, ask.party, thing, what, *args))
+        with self._mutex:
+            if self._leader is not None or self._asked or self._out or self._cut:
+                poller = None
+            else:
+                poller = self._poller_of_lone()
+                self._leader = LONE
+                self._lone_number = ask.number
+                self._lone_thread = get_ident()
+                try:
+                    sent = self._sock.send(frame)
+                except OSError:  # it is full, or gone
+                    sent = 0
+                if sent < len(frame):
+                    self._queue([frame[sent:]])
+        if poller is None:
+            return Client.block(self, timeout, thing, what, *args)
+        goes_on = False
+        try:
+            self._wait_alone(poller, timeout)
+            goes_on = True
+        finally:
+            with self._mutex:
+                answer, self._lone_answer = self._lone_answer, None
+                self._lone_number = 0
+                if answer is None and self._finished:
+                    answer = closed(), None
+                if answer is None or (not goes_on and answer[0] is None):
+                    self._send_later(ask.cancelled)
+            self._leave(LONE)
+        if answer is None:
+            return None
+        error, value = answer
+        if error is None:
+            return ask, value
+        try:
+            raise error
+        finally:
+            del answer, error
+
+    def _wait_alone(self, poller: Any, timeout: float | None) -> None:
+        """Move bytes until this thread's answer is there, or the time is up."""
+        end = None if timeout is None else monotonic() + timeout
+        while True:
+            left = None if end is None else end - monotonic()
+            if self._out:
+                self._lead(True, left)
+            else:
+                ready = poller.poll(None if left is None else ceil(max(0.0, left) * 1_000))
+                with self._mutex:
+                    for fd, _ in ready:
+                        if self._waker is not None and fd == self._waker.fd:
+                            self._waker.clear()
+                        elif not self._finished:
+                            self._read()
+                    woken = self._settle()
+                if woken or self._finished:
+                    self._wake(woken)
+            if self._lone_answer is not None or self._finished:
+                return
+            if left is not None and left <= 0:
+                return
 
     def _settle(self) -> Sequence[Waiter]:
         if self._finished:
