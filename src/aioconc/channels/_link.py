@@ -13,8 +13,8 @@ what, is left to those who derive from it.
 # All of them do the same under the mutex, so it does not matter who comes first.
 #
 # Rule 1: `_leader` is the waiter that polls, or None; a thread polls without the mutex.
-# Rule 2: a thread waits iff it leads, or somebody else leads; who leaves the lead wakes one of
-#         `_parked`, so there is a leader as long as threads wait.
+# Rule 2: a thread waits iff it leads, or somebody else leads. Who leaves wakes one of `_parked` if
+#         nobody leads: one that led, and one that was woken to lead and has what it waited for.
 # Rule 3: the socket is closed once `_closed` is set and nobody leads.
 
 import asyncio
@@ -445,14 +445,15 @@ class Link(Waitable):
         self._wake(woken)
 
     def _leave(self, waiter: Any) -> None:
-        """The thread waits no more; if it led, another one leads."""
+        """The thread waits no more; if nobody leads now, another one does."""
         with self._mutex:
             self._parked.pop(waiter, None)
-            if self._leader is not waiter:
+            if self._leader is waiter:
+                self._leader = None
+                if self._closed:
+                    self._close_socket()
+            if self._leader is not None:
                 return
-            self._leader = None
-            if self._closed:
-                self._close_socket()
             following = next(iter(self._parked), None)
             if following is not None:
                 del self._parked[following]
