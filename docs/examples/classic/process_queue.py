@@ -15,6 +15,8 @@ def produce(queue, count):
 def produce_and_die(queue, count):
     for _ in range(count):
         queue.put(bytes(100_000))
+    queue.close()
+    queue.join_thread()  # else items are lost that were put, and others behind them
     os.kill(os.getpid(), signal.SIGKILL)  # before it could put its sentinel
 
 
