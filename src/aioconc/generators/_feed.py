@@ -132,7 +132,7 @@ class _Push(Generic[R]):
     async def send(self, item: Any) -> bool:
         """Have the consumer deal with the item; whether it takes more."""
         try:
-            with self._deferred.here():
+            with self._deferred:
                 self._consumer.send(item)
         except StopIteration as end:
             self._ended = True
@@ -145,7 +145,7 @@ class _Push(Generic[R]):
         """Close it, as no item is left; what it returns."""
         if not self._ended:
             self._ended = True
-            with self._deferred.here():
+            with self._deferred:
                 self._result = _close(self._consumer)
         await self._deferred.run()
         return self._result
@@ -153,7 +153,7 @@ class _Push(Generic[R]):
     async def give_up(self) -> None:
         """Close it after an error, together with the queues at its end."""
         try:
-            with self._deferred.here():
+            with self._deferred:
                 self._consumer.close()
         finally:
             self._deferred.drop_items()

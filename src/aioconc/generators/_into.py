@@ -8,8 +8,7 @@ waits is never more than one item has led to.
 import asyncio
 import inspect
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Generator
 from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar, overload
 
@@ -42,7 +41,7 @@ class Deferred:
     """What the pipeline could not do at once, in order."""
 
     # Whether it closes something, and what to call: what that gives is awaited if it can be.
-    __slots__ = ("_jobs",)
+    __slots__ = ("_jobs", "_token")
 
     def __init__(self) -> None:
         self._jobs: deque[tuple[bool, Callable[[], object]]] = deque()
@@ -53,14 +52,13 @@ class Deferred:
     def add(self, job: Callable[[], object], *, closes: bool = False) -> None:
         self._jobs.append((closes, job))
 
-    @contextmanager
-    def here(self) -> Iterator[None]:
-        """While a pipeline is pushed: what it cannot do comes here."""
-        token = _deferred.set(self)
-        try:
-            yield
-        finally:
-            _deferred.reset(token)
+    # A block in which a pipeline is pushed: what it cannot do comes here. Never entered twice at a
+    # time; written out, since it is entered for each item.
+    def __enter__(self) -> None:
+        self._token = _deferred.set(self)
+
+    def __exit__(self, *_: object) -> None:
+        _deferred.reset(self._token)
 
     def drop_items(self) -> None:
         """Keep only what closes something."""
