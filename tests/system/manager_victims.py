@@ -199,28 +199,24 @@ class Doomed(RemoteClient):
 
     dies: "tuple[How, int] | None" = None
 
-    def _send(self, message: Any) -> None:
-        if self.dies is None:
-            super()._send(message)
-            return
-        how, step = self.dies
+    def _try_to_send(self, frame: bytes) -> int:
+        how, step = self.dies or ("before", -1)
         number = next(_sends)
         if number == step and how == "before":
             _die()
         if number == step and how == "half":
-            from aioconc.channels._manager._client import _frame
-
-            frame = _frame(message)
-            self._sock.send(frame[: len(frame) // 2])
+            super()._try_to_send(frame[: len(frame) // 2])
             _die()
-        super()._send(message)
+        sent = super()._try_to_send(frame)
         if number == step and how == "after":
             _die()
+        return sent
 
-    def _answered(self, number: int, error: Any, value: Any) -> Any:
-        if self.dies is not None and self.dies == ("answered", next(_answers)):
-            _die()
-        return super()._answered(number, error, value)
+    def _arrived(self, frames: Any) -> None:
+        for _ in frames:
+            if self.dies == ("answered", next(_answers)):
+                _die()
+        super()._arrived(frames)
 
 
 _sends = itertools.count()

@@ -331,11 +331,7 @@ class RemoteClient(Client, Link):
             if loop is not None and loop not in self._ties and not self._closed:
                 self._serve(loop)  # the answer is for a task of this loop
             if not self._out and not self._cut:
-                # What nearly always happens, written out.
-                try:
-                    sent = self._sock.send(frame)
-                except OSError:  # it is full, or gone
-                    sent = 0
+                sent = self._try_to_send(frame)  # what nearly always happens
                 if sent == len(frame):
                     return
                 frame = frame[sent:]
@@ -350,6 +346,13 @@ class RemoteClient(Client, Link):
         self._wake(woken)
         if waiter is not None:
             self._park(waiter, None)
+
+    def _try_to_send(self, frame: bytes) -> int:
+        """With the mutex: how much of it the socket took."""
+        try:
+            return self._sock.send(frame)
+        except OSError:  # it is full, or gone
+            return 0
 
     def _send_later(self, message: Message) -> None:
         if not self._cut:
@@ -388,10 +391,7 @@ class RemoteClient(Client, Link):
                 self._leader = LONE
                 self._lone_number = ask.number
                 self._lone_thread = get_ident()
-                try:
-                    sent = self._sock.send(frame)
-                except OSError:  # it is full, or gone
-                    sent = 0
+                sent = self._try_to_send(frame)
                 if sent < len(frame):
                     self._queue([frame[sent:]])
         if poller is None:
