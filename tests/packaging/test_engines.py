@@ -18,12 +18,19 @@ SOURCE = Path(__file__).parents[2] / "src" / "aioconc"
 PLACES = {
     "aiohttp": ["demo"],
     # Where its scopes must be left alone, for its subinterpreters, and for its streams.
-    "anyio": ["flow/_sinks.py", "executors/_interpreter_pool.py", "servers"],
+    "anyio": [
+        "flow/_sinks.py",
+        "executors/_interpreter_pool.py",
+        "channels/_channel.py",
+        "channels/_errors.py",
+        "servers",
+    ],
     "cloudpickle": ["_wire/_pickled.py"],
     "gevent": ["executors/greenlets/_gevent.py"],
     "greenlet": ["executors/greenlets/_greenlet.py"],
     "hypothesis": ["testing"],
-    "numpy": ["channels/_item_types.py", "channels/_shared_array.py"],
+    # For its types, and where it is loaded already: it copies without holding up other threads.
+    "numpy": ["channels/_item_types.py", "channels/_shared_array.py", "_wire/_memory.py"],
     "pytest": ["testing"],
     # The two sides of one traceback.
     "tblib": ["executors/_futures.py", "executors/_remote.py", "worker/_failures.py"],
