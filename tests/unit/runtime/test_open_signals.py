@@ -10,7 +10,7 @@ import pytest
 
 from aioconc.runtime import graceful, open_signals
 from aioconc.tasks import TaskGroup, move_on_after
-from aioconc.testing import cancel_everywhere
+from aioconc.testing import cancel_everywhere, loop_factory
 
 pytestmark = [
     pytest.mark.loops("all"),
@@ -282,6 +282,23 @@ async def test_end_of_the_drain_cancels_the_body() -> None:
     assert log == ["clean"]
     assert shutdown.cancelled
     assert repr(shutdown) == "<Shutdown cancelled by SIGUSR1>"
+
+
+def test_drain_of_an_hour_takes_an_hour_of_virtual_time() -> None:
+    """The drain time is counted from the first signal, on the clock of the loop."""
+
+    async def main() -> float:
+        await asyncio.sleep(1)
+        async with graceful(ONE, drain=3600) as shutdown:
+            await asyncio.sleep(1)
+            send(ONE)
+            await asyncio.get_running_loop().create_future()
+        assert shutdown.cancelled
+        return asyncio.get_running_loop().time()
+
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        began = runner.get_loop().time()
+        assert runner.run(main()) - began == pytest.approx(3602)
 
 
 async def test_second_signal_cancels_the_body() -> None:
