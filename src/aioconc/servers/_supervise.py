@@ -213,7 +213,8 @@ class Supervising:
             slot.member = None
         elif slot.successor is member:
             slot.successor = None
-        if member.exitcode:
+        # One that has not served yet has lost nothing, whatever became of it.
+        if member.exitcode and member.has_served:
             _log.warning("%s, when it was to end", member.say_end())
             self._status = self._status or 1
 

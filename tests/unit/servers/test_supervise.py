@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -223,3 +224,13 @@ def test_a_failing_on_ready_is_logged_and_the_program_serves(
     assert serve(on_ready=on_ready) == 0
     (record,) = [each for each in caplog.records if each.levelno >= logging.ERROR]
     assert record.getMessage() == "on_ready failed"
+
+
+def test_a_worker_that_is_still_starting_when_it_is_to_end_is_no_failure() -> None:
+    """It is killed when the time is up, and has lost nothing."""
+
+    async def slow_to_start(sockets: Sequence[socket.socket]) -> None:
+        time.sleep(3600)
+
+    with steps(("worker_started", stop)):
+        assert serve_prefork(slow_to_start, 0, host="127.0.0.1", workers=1, drain=0.1) == 0
