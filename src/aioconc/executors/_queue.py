@@ -16,7 +16,10 @@ class JobQueue:
 
     def push(self, job: Job) -> None:
         """Add a job at the end of its lane."""
-        self.lanes.setdefault(job.priority, OrderedDict())[job] = None
+        lane = self.lanes.get(job.priority)
+        if lane is None:
+            lane = self.lanes[job.priority] = OrderedDict()
+        lane[job] = None
 
     def pop(self) -> Job:
         """Take the first job of the highest priority. There must be one."""
