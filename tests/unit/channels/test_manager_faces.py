@@ -116,6 +116,17 @@ async def test_objects_are_not_pickled_just_anywhere(manager: Manager) -> None:
         await asyncio.sleep(0.001)
 
 
+async def test_where_descriptors_do_not_travel_objects_stay(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Windows: in one process a manager works all the same."""
+    monkeypatch.delattr("socket.AF_UNIX")
+    with pytest.raises(TypeError, match="on this system"):
+        pickle.dumps(manager.Lock())
+    async with manager.Lock():
+        pass
+
+
 # ------------------------------------------------------------------ asking
 
 

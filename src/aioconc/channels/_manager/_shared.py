@@ -87,6 +87,11 @@ class Shared:
 
     def __reduce__(self) -> tuple[Any, ...]:
         client = self._ready()
+        if not hasattr(socket, "AF_UNIX"):
+            raise TypeError(
+                f"{type(self).__name__} cannot be sent to another process on this system, which "
+                "has no sockets that take descriptors along (AF_UNIX)"
+            )
         end = client.new_end()
         if here.leaving is not None:
             passed = pass_on(end.detach(), close=True, owner=self)

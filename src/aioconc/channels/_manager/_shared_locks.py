@@ -107,7 +107,7 @@ class SharedLock(SharedHeld):
     handed over in the order of arrival, and nobody overtakes.
 
     If its holder dies (a process that is killed, crashes or ends, or a call in a worker process
-    that returns without releasing it), whatever the lock guards may be half changed. So from then
+    that returns without releasing it; a chunk of a map is one call), whatever the lock guards may be half changed. So from then
     on `acquire` raises `OwnerDied`, for all who wait and for all who come, until one of them has
     put it right in `async with lock.recover():`. Nobody waits for the dead, and nobody goes on
     without knowing. A lock made with `on_owner_death="release"` is simply handed on.
