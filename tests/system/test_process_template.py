@@ -16,6 +16,7 @@ import pytest
 from aioconc._internal import _hooks
 from aioconc.errors import LeakError, WorkerCrashed
 from aioconc.executors import ProcessExecutor
+from aioconc.executors.process import _template
 from aioconc.testing import no_leaks
 from tests.contracts import executor_work as work
 from tests.system.executor_scripts import is_gone, run_script, start_script
@@ -117,29 +118,29 @@ async def test_a_module_that_starts_a_thread_is_refused(module: Module) -> None:
         assert "initializer" in str(caught.value)
 
 
-def multiply() -> float:
-    import numpy as np
-
-    square = np.ones((300, 300))
-    return float((square @ square)[0, 0])
-
-
 async def test_libraries_that_end_their_threads_for_a_fork_may_be_preloaded() -> None:
     """NumPy's OpenBLAS has threads in the template, none in a fork, and works there."""
     pytest.importorskip("numpy")
+
+    def multiply() -> float:  # here, so that workers need not import the test
+        import numpy as np
+
+        square = np.ones((300, 300))
+        return float((square @ square)[0, 0])
+
     async with ProcessExecutor(1, start="forkserver", preload=("numpy",), blas_threads=2) as pool:
         assert await pool.run(multiply) == 300.0
-
-
-def draw() -> float:
-    import numpy as np
-
-    return float(np.random.random())
 
 
 async def test_workers_draw_different_random_numbers() -> None:
     """Though they were forked from one process, which has seeded the generator."""
     pytest.importorskip("numpy")
+
+    def draw() -> float:
+        import numpy as np
+
+        return float(np.random.random())
+
     options: Any = {"start": "forkserver", "preload": ("numpy.random", "random")}
     async with ProcessExecutor(1, max_tasks_per_worker=1, **options) as pool:
         assert len({await pool.run(draw) for _ in range(4)}) == 4
@@ -243,8 +244,8 @@ async def test_a_template_that_stands_still_hides_no_death(tmp_path: Path) -> No
         assert await pool.run(work.add, 1, 1) == 2
 
 
-@pytest.mark.parametrize("seed", range(5))
-async def test_a_template_killed_at_any_moment_loses_no_call(seed: int) -> None:
+@pytest.mark.parametrize("delay", [0, 0.01, 0.05])
+async def test_a_template_killed_at_any_moment_loses_no_call(delay: float) -> None:
     """Starting, importing, forking: the calls that wait get a worker from the next one."""
     pool = ProcessExecutor(4, start="forkserver", max_tasks_per_worker=1)
     async with pool:
@@ -252,7 +253,7 @@ async def test_a_template_killed_at_any_moment_loses_no_call(seed: int) -> None:
         launcher: Any = pool._processes.starts.launcher
         for most in (0, 10, 20, 30):
             await until(lambda: launcher._template is not None or calls[-1].done())
-            await asyncio.sleep(0.01 * seed)
+            await asyncio.sleep(delay)
             if launcher._template is not None:
                 launcher._template.process.kill()
             await until(functools.partial(has_completed_more_than, pool, most))
@@ -279,8 +280,11 @@ async def test_closing_does_not_wait_for_modules_that_are_imported(
 
 
 @pytest.mark.parametrize("asked", [False, True])
-async def test_a_template_that_stands_still_does_not_hold_up_closing(asked: bool) -> None:
+async def test_a_template_that_stands_still_does_not_hold_up_closing(
+    asked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whether or not it was asked for a worker, it is killed after a while."""
+    monkeypatch.setattr(_template, "_LAST_STEPS", 0.2)
     pool = ProcessExecutor(2, start="forkserver")
     await pool.run(work.add, 1)
     template = template_of(pool)
