@@ -124,7 +124,7 @@ def fail_with(handle: Handle) -> None:
     raise ValueError(handle)
 
 
-def die(_: Handle) -> None:
+def die(_: Handle | None) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -136,6 +136,17 @@ def die_once(reader: Handle) -> bytes:
 
 def wait_for_ever(_: Handle) -> None:
     threading.Event().wait()
+
+
+kept: list[Any] = []
+
+
+def keep(*what: Any) -> None:
+    kept.extend(what)
+
+
+def write_kept() -> None:
+    os.write(kept[0].fd, kept[1])
 
 
 async def test_a_handle_goes_there_and_back_in_everything_that_is_sent() -> None:
@@ -293,6 +304,21 @@ async def test_a_call_whose_worker_died_idle_takes_its_handles_to_another() -> N
             await call
             assert read(reader) == b"x"
             assert read(reader) == b""
+
+
+@pytest.mark.parametrize("start", ["exec", "forkserver"])
+async def test_what_the_initializer_takes_along_reaches_each_worker(start: Any) -> None:
+    """Also those that are started later."""
+    reader, writer = pipe()
+    async with ProcessExecutor(
+        max_workers=1, initializer=keep, initargs=(writer, b"x"), start=start
+    ) as pool:
+        await pool.run(write_kept)
+        assert read(reader) == b"x"
+        with pytest.raises(WorkerCrashed):
+            await pool.run(die, None)
+        await pool.run(write_kept)
+        assert read(reader) == b"x"
 
 
 async def test_too_many_for_one_call_are_refused_before_it_is_sent() -> None:

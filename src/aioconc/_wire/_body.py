@@ -289,6 +289,16 @@ def loan_of(body: "memoryview | bytes") -> "Loan | None":
     return None if source is None else source.loan
 
 
+def with_descriptors_of(payload: "memoryview | bytes", body: bytes) -> bytes:
+    """A body that was in a value of this payload, and whose descriptors came with it."""
+    source = received(payload)
+    if source is None:
+        return body
+    made = Received(body)
+    made.descriptors, source.descriptors = source.descriptors, []
+    return made
+
+
 def has_descriptors(body: "memoryview | bytes") -> bool:
     """Whether descriptors came with it that objects own, and that were not taken yet."""
     source = received(body)

@@ -11,7 +11,7 @@ import sys
 from _socket import socket
 
 from aioconc._wire import _frames as wire
-from aioconc._wire._body import dump, load
+from aioconc._wire._body import dump, load, with_descriptors_of
 from aioconc.worker._cord import Cord
 from aioconc.worker._serve import Worker
 from aioconc.worker._when_loaded import when_loaded
@@ -54,7 +54,7 @@ def main(sock: int, life: int, journal: int, blackbox: int) -> None:
     worker = Worker(cord, setup["executor"], memory, setup["levels"])
     if (initializer := setup["initializer"]) is not None:
         try:
-            fn, args = load(initializer)
+            fn, args = load(with_descriptors_of(payload, initializer))
             fn(*args)
         except BaseException as error:
             from aioconc.worker._failures import packed

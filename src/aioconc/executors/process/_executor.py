@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 from aioconc._internal._check import check_choice, check_count, check_timeout
-from aioconc._wire._body import dump
+from aioconc._wire._body import dump, joined
 from aioconc._wire._call import REPORTS
 from aioconc.errors import UnsupportedOption
 from aioconc.executors._base import Capabilities, Kind, MapOptions, usable_cores
@@ -163,7 +163,7 @@ class ProcessExecutor(StreamingExecutor):
             max_workers,
             Recipe(
                 type(self).__name__,
-                None if initializer is None else b"".join(dump((initializer, initargs))),
+                None if initializer is None else joined(dump((initializer, initargs))),
                 env,
                 threads,
                 forward_logs,

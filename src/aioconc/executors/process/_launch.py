@@ -19,7 +19,7 @@ from typing import Any
 
 import aioconc._wire as wire_package
 from aioconc._wire import _frames as wire
-from aioconc._wire._body import dump
+from aioconc._wire._body import Laden, dump
 from aioconc._wire._call import JOURNAL_SIZE, STARTED
 from aioconc.executors.process._child import ChildProcess, Process
 from aioconc.executors.process._log_relay import levels
@@ -62,6 +62,11 @@ class Recipe:
     # Whether workers are forked from a template, and the modules that it imports.
     forked: bool = False
     preload: tuple[str, ...] = ()
+
+    @property
+    def laden(self) -> Laden | None:
+        """What has the descriptors that the initializer takes along; None: it takes none."""
+        return self.initializer if isinstance(self.initializer, Laden) else None
 
 
 @dataclass
@@ -217,12 +222,12 @@ def encode_setup(recipe: Recipe) -> "list[bytes | memoryview]":
     setup = {
         **surroundings(),
         "executor": recipe.executor,
-        "initializer": recipe.initializer,
+        "initializer": None if recipe.initializer is None else bytes(recipe.initializer),
         "levels": levels() if recipe.forward_logs else None,
         # Of the program, so that what is behind the proxies of its managers knows the workers.
         "authkey": bytes(current_process().authkey),
     }
-    return wire.encode(wire.READY, 0, *dump(setup))
+    return wire.encode(wire.READY, 0, *dump(setup), laden=recipe.laden)
 
 
 def _flags() -> list[str]:

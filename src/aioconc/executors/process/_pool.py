@@ -339,7 +339,8 @@ class ProcessPool(Pool):
         home = service()
         worker.process.watch(partial(self._see_end, worker))
         worker.attach(home.loop, home.mailbox)
-        worker.send(launched.setup)
+        laden = self.recipe.laden
+        worker.send(launched.setup, () if laden is None else laden.carried)
         self.check_over()
 
     def worker_ready(self, worker: WorkerProcess) -> None:
