@@ -9,6 +9,7 @@ import sys
 import threading
 from _pickle import dumps
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from aioconc.channels._manager import _shared
 from aioconc.channels._manager._client import RemoteClient
 from aioconc.channels._manager._server import HELLO, MESSAGE, exitcode_of
 from aioconc.errors import ManagerClosed, OwnerDied
+from aioconc.worker._place import at_end, set_link
 
 
 @pytest.fixture
@@ -391,6 +393,115 @@ async def test_cancelled_again_while_it_takes_the_lock_again_it_still_does(
     with pytest.raises(asyncio.CancelledError):
         await waits
     second.end()
+
+
+class Call:
+    """Stands for the link of a call in a worker process."""
+
+    cord = None
+    label = "work"
+
+
+async def test_a_call_in_a_worker_is_a_party_of_its_own(
+    manager: Manager, elsewhere: Elsewhere
+) -> None:
+    """What it holds at its end is told; what its process holds otherwise stays, as do its items."""
+    lock, other, permits = manager.Lock(), manager.Lock(), manager.Semaphore(2)
+    items = manager.Queue()
+    await items.put(1)
+    far = [elsewhere.has(each).sync for each in (lock, permits, items)]
+
+    def call() -> None:
+        before = set_link(Call())
+        try:
+            far[0].acquire()
+            far[1].acquire()
+            assert far[2].get() == 1
+        finally:
+            link = set_link(before)
+            while at_end:
+                at_end.pop()(link)
+
+    await asyncio.to_thread(elsewhere.has(other).sync.acquire)
+    await asyncio.to_thread(call)
+    with pytest.raises(OwnerDied, match="a call of work in process"):
+        await lock.acquire()
+    async with asyncio.timeout(5), permits, permits:
+        assert await other.locked()
+    with pytest.raises(RuntimeError, match="not acquired in this process"):
+        await asyncio.to_thread(far[0].release)
+    await asyncio.to_thread(far[2].task_done)
+    async with asyncio.timeout(5):
+        await items.join()
+    await asyncio.to_thread(elsewhere.has(other).sync.release)
+    async with asyncio.timeout(5), other:
+        pass
+
+
+async def test_a_call_that_ends_after_its_manager_says_nothing() -> None:
+    """There is nobody to say it to."""
+    async with open_manager() as manager:
+        far = Elsewhere(manager)
+        lock = far.has(manager.Lock())
+
+        def begin() -> Any:
+            before = set_link(Call())
+            lock.sync.acquire()
+            return set_link(before)
+
+        link = await asyncio.to_thread(begin)
+    far.client.look()
+    while at_end:
+        at_end.pop()(link)
+    lock.release()
+    far.end()
+
+
+async def test_a_process_hands_objects_on_over_its_own_connection(
+    manager: Manager, elsewhere: Elsewhere
+) -> None:
+    """Who gets them has a connection of its own to the manager."""
+    lock = manager.Lock()
+    end = elsewhere.client.new_end()
+    made = _shared._rebuild(SharedLock, b"a token", lock._number, (), taken(end))
+    assert isinstance(made, SharedLock)
+    try:
+        async with made:
+            assert await lock.locked()
+        again = _shared._rebuild(SharedLock, b"a token", lock._number, (), taken(None))
+        assert again == made and again._client is made._client
+    finally:
+        del _shared._clients[b"a token"]
+        client: Any = made._client
+        with client._mutex:
+            client._close()
+
+
+def taken(end: "socket.socket | None") -> Any:
+    """Stands for a descriptor that has arrived."""
+    return SimpleNamespace(take=None if end is None else end.detach)
+
+
+async def test_what_was_not_sent_yet_is_sent_at_the_end(
+    manager: Manager, elsewhere: Elsewhere
+) -> None:
+    """By a process whose loop ended before the socket took it all."""
+    event, lock = manager.Event(), manager.Lock()
+    far_event, far_lock = elsewhere.has(event), elsewhere.has(lock)
+    await far_lock.acquire()
+    while not elsewhere.client._out:
+        far_event.set()
+    far_lock.release()
+    token = b"as if elsewhere"
+    _shared._clients[token] = elsewhere.client
+    try:
+        await asyncio.to_thread(_shared._send_the_rest)
+    finally:
+        del _shared._clients[token]
+    assert not elsewhere.client._out
+    elsewhere.client.flush(1)
+    async with asyncio.timeout(5), lock:
+        pass
 
 
 async def test_permits_of_a_process_that_ends_are_free(
