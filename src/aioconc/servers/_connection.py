@@ -31,8 +31,6 @@ FIRST_WORD = 1.0
 # served, rather than to cross with the end of the connection.
 QUIET = 0.1
 
-_WHY = "the server drains"
-
 
 class Connection(ByteStream):
     """One client, for a handler that runs as a task.
@@ -58,8 +56,8 @@ class Connection(ByteStream):
         stream: ByteStream,
         peer: Any,
         draining: Event,
-        idle_timeout: float | None = None,
-        loop: asyncio.AbstractEventLoop | None = None,
+        idle_timeout: float | None,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._stream = stream
         self._loop = loop
@@ -68,11 +66,11 @@ class Connection(ByteStream):
         # Blocks of `until_drain` that are open now.
         self._waits: set[CancelScope] = set()
         # What tells of the client's end rather than of a fault of the handler.
-        self.failures: list[BaseException] = []
+        self._failures: list[BaseException] = []
         self._receiving = self._sending = None
         if idle_timeout is not None:
-            self._receiving = IdleClock(idle_timeout, "sent nothing", self.failures)
-            self._sending = IdleClock(idle_timeout, "took nothing", self.failures)
+            self._receiving = IdleClock(idle_timeout, "sent nothing", self._failures)
+            self._sending = IdleClock(idle_timeout, "took nothing", self._failures)
         self.peer = peer
         self.draining = draining
 
@@ -150,7 +148,7 @@ class Connection(ByteStream):
         with CancelScope(name="until drain") as scope:
             self._waits.add(scope)
             if self.draining.is_set():
-                self.end_wait(scope)
+                self._end_wait(scope)
             try:
                 yield scope
             finally:
@@ -161,18 +159,15 @@ class Connection(ByteStream):
         """Those of the stream below, such as `SocketAttribute.remote_address`."""
         return self._stream.extra_attributes
 
-    def drain(self) -> None:
+    def _drain(self) -> None:
         """The server has begun to drain."""
         for scope in [*self._waits]:
-            self.end_wait(scope)
+            self._end_wait(scope)
 
-    def end_wait(self, scope: CancelScope) -> None:
+    def _end_wait(self, scope: CancelScope) -> None:
         """Cancel a block of `until_drain` soon, or later if the client may be about to say more."""
-        if self._loop is None:
-            scope.cancel(_WHY)
-            return
         delay = QUIET if self._has_received and not self._has_more() else FIRST_WORD
-        self._loop.call_later(delay, scope.cancel, _WHY)
+        self._loop.call_later(delay, scope.cancel, "the server drains")
 
     def _has_more(self) -> bool:
         """Whether there is something from the client that was not received yet."""
@@ -187,10 +182,10 @@ class Connection(ByteStream):
         try:
             return await call
         except (anyio.EndOfStream, anyio.BrokenResourceError, OSError) as error:
-            self.failures.append(error)
+            self._failures.append(error)
             raise
 
-    def stop_clocks(self) -> None:
+    def _stop_clocks(self) -> None:
         """Nothing is received or sent any more."""
         for clock in (self._receiving, self._sending):
             if clock is not None:

@@ -52,18 +52,18 @@ class InTask:
         """Make a stream of the connection, and call the handler with it."""
         stream = await self._open(link)
         connection = Connection(stream, link.peer, self._draining, self._idle_timeout, self._loop)
-        link.drain = connection.drain
+        link.drain = connection._drain
         orderly = False
         try:
             await called(self._handler, (connection,))
             orderly = True
         except Exception as error:
-            if told_by(error, connection.failures):
+            if told_by(error, connection._failures):
                 raise Lost(error) from None
             raise
         finally:
             link.drain = None
-            connection.stop_clocks()
+            connection._stop_clocks()
             await self._close(connection, link, orderly)
 
     async def _open(self, link: Link) -> ByteStream:

@@ -177,10 +177,10 @@ class TcpServer:
         for link in self._links.values():
             if link.drain is not None:
                 link.drain()
-        self._timer = self._loop.call_later(self._drain_seconds, self.cut)
+        self._timer = self._loop.call_later(self._drain_seconds, self._cut)
         self._check_over()
 
-    def cut(self) -> None:
+    def _cut(self) -> None:
         """The time is up: cancel what is left."""
         if self._state == "serving":
             self.drain()
@@ -224,7 +224,7 @@ class TcpServer:
 
     # ------------------------------------------------------------------ the whole of it
 
-    async def run(self, way: Way, started: Callable[["TcpServer"], object]) -> None:
+    async def _run(self, way: Way, started: Callable[["TcpServer"], object]) -> None:
         """Serve until it is over; must begin in a context without a cancel scope.
 
         Args:
@@ -247,7 +247,7 @@ class TcpServer:
                 finally:
                     if self._state == "serving":  # whoever is told of the start has failed
                         self._drain_seconds = 0.0
-                        self.cut()
+                        self._cut()
             if self._failure is not None:
                 raise self._failure
             if self._outside is not None:
@@ -260,16 +260,16 @@ class TcpServer:
 
     def _on_cancel(self, error: asyncio.CancelledError) -> None:
         if self._group.scope._is_mine(error):
-            # From `cut`; or a handler ends the program, and the group has cancelled the others.
+            # From `_cut`; or a handler ends the program, and the group has cancelled the others.
             self._drain_seconds = 0.0
-            self.cut()
+            self._cut()
             return
         if self._outside is None:
             self._outside = error
             self.drain()
         else:
             self._outside = error
-            self.cut()
+            self._cut()
 
     def _fail(self, error: OSError) -> None:
         self._failure = error

@@ -212,7 +212,7 @@ async def serve_tcp(
             on_error=on_error,
         )
         way = _way(handler, server, per_connection, most, ssl, idle_timeout, handshake_timeout)
-        await server.run(way, partial(_started, task_status))
+        await server._run(way, partial(_started, task_status))
     finally:
         if given is None:
             for each in listening:
