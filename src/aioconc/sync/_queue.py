@@ -179,9 +179,12 @@ class Queue(Waitable, Generic[T]):
             if not self._putters:
                 mutex.release()
                 return item
-            woken = self._settle()
+            # By rule 2 it was full, so there is room for one now.
+            self._places += 1
+            putter = self._putters.grant()
             mutex.release()
-            self._wake(woken)
+            if not putter.wake():
+                self._give_up(putter)
             return item
         mutex.release()
         waiter = TaskWaiter(self._getters)
@@ -294,12 +297,17 @@ class Queue(Waitable, Generic[T]):
             raise self._nothing_left()
         self._reserved -= 1
         item = self._pop()
-        if not self._putters and not self._getters:
+        if not self._putters:
+            woken = self._settle() if self._getters else ()
             mutex.release()
+            if woken:
+                self._wake(woken)
             return item
-        woken = self._settle()
+        self._places += 1  # as in `get`
+        putter = self._putters.grant()
         mutex.release()
-        self._wake(woken)
+        if not putter.wake():
+            self._give_up(putter)
         return item
 
     def _nothing_left(self) -> QueueShutDown:
@@ -346,7 +354,7 @@ class Queue(Waitable, Generic[T]):
             except BaseException:
                 self._give_up(waiter)
                 raise
-        self._put_granted(waiter, (item,))
+        self._put_one_granted(waiter, item)
 
     async def put_many(self, items: Iterable[T]) -> None:
         """Put items, waiting for room whenever there is none.
@@ -440,6 +448,27 @@ class Queue(Waitable, Generic[T]):
             finally:
                 woken = self._settle()
         self._wake(woken)
+
+    def _put_one_granted(self, waiter: Waiter, item: T) -> None:
+        """Put the item into the reserved place."""
+        mutex = self._mutex
+        mutex.acquire()
+        if self._is_shutdown or self._putters:
+            mutex.release()
+            self._put_granted(waiter, (item,))
+            return
+        self._places -= 1
+        getter: Waiter | None = None
+        try:
+            self._push(item)
+            self._unfinished += 1
+            if self._getters:
+                self._reserved += 1
+                getter = self._getters.grant()
+        finally:  # items that cannot be compared
+            mutex.release()
+        if getter is not None and not getter.wake():
+            self._give_up(getter)
 
     def _fill(self, waiter: Waiter, first: T, source: Iterator[T]) -> None:
         """Put the item, and as many more of `source` as there is room for."""
