@@ -2,6 +2,7 @@
 
 import pytest
 
+from aioconc.channels._manager._broker import Request, Thing
 from aioconc.channels._manager._locks import ConditionThing, LockThing, SemaphoreThing
 from aioconc.errors import ManagerClosed, OwnerDied
 from tests.unit.channels.broker_clients import FakeClient, broker_with
@@ -310,3 +311,19 @@ def test_what_makes_no_sense_is_refused() -> None:
     for bad in ((1, 0, lock, "__init__"), (0, 0, lock, "acquire"), (1, 0, 99, "acquire")):
         with pytest.raises((ValueError, KeyError)):
             a.broker.handle(a.connection, bad)
+
+
+def test_a_thing_that_fails_after_its_answer_is_not_answered_twice() -> None:
+    """The connection is not trusted any more, as with what makes no sense."""
+
+    class Failing(Thing):
+        asks = frozenset({"go"})
+
+        def go(self, request: Request) -> None:
+            request.grant()
+            raise ZeroDivisionError
+
+    thing, (a, _, _) = broker_with(Failing())
+    with pytest.raises(ZeroDivisionError):
+        a.ask(thing, "go")
+    assert len(a.answers) == 1

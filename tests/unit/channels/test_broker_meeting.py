@@ -33,7 +33,8 @@ def test_a_barrier_lets_a_party_through() -> None:
 
 def test_who_dies_at_a_barrier_breaks_it() -> None:
     """Nobody will come in its place; after a reset it is as new."""
-    barrier, (a, b, c) = broker_with(BarrierThing(3))
+    barrier, (a, b, c) = broker_with(BarrierThing(4))
+    a.ask(barrier, "wait")
     a.ask(barrier, "wait")
     waits = b.ask(barrier, "wait")
     a.die()

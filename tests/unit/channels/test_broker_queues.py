@@ -180,6 +180,11 @@ def test_an_immediate_shutdown_throws_away_all() -> None:
     assert c.has(joins)
     assert isinstance(c.error(getter), QueueShutDown)
     assert state(c, queue)[:2] == (0, 0)
+    queue, (a, b, c, _) = a_queue()
+    placed = a.ask(queue, "put", item(1), 0)
+    a.tell(queue, "shutdown", True)
+    a.cancel(placed)
+    assert state(a, queue)[:2] == (0, 0)
 
 
 def test_join_waits_until_all_is_done() -> None:

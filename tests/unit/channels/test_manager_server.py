@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from _pickle import dumps
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
@@ -17,9 +18,11 @@ import pytest
 from aioconc._wire import _frames as wire
 from aioconc.channels import Manager, SharedLock, open_manager
 from aioconc.channels._manager import _shared
+from aioconc.channels._manager._broker import Broker
 from aioconc.channels._manager._client import RemoteClient
-from aioconc.channels._manager._server import HELLO, MESSAGE, exitcode_of
+from aioconc.channels._manager._server import HELLO, MESSAGE, Server, exitcode_of
 from aioconc.errors import ManagerClosed, OwnerDied
+from aioconc.sync._home import Home
 from aioconc.worker._place import at_end, set_link
 
 
@@ -502,6 +505,113 @@ async def test_what_was_not_sent_yet_is_sent_at_the_end(
     elsewhere.client.flush(1)
     async with asyncio.timeout(5), lock:
         pass
+
+
+async def test_a_thread_waits_until_what_it_said_has_gone_out(
+    manager: Manager, elsewhere: Elsewhere
+) -> None:
+    """The manager is slow to listen; nobody else would come to send the rest."""
+    event, lock = manager.Event(), manager.Lock()
+    far_event, far_lock = elsewhere.has(event), elsewhere.has(lock)
+
+    def talk() -> bool:
+        for _ in range(8_000):
+            far_event.set()
+        return far_lock.sync.acquire()
+
+    talking = asyncio.ensure_future(asyncio.to_thread(talk))
+    await asyncio.sleep(0.001)
+    time.sleep(0.05)  # the loop is held
+    async with asyncio.timeout(10):
+        assert await talking
+    assert await lock.locked() and await event.is_set()
+
+
+async def test_a_thread_asks_though_the_socket_is_full(
+    manager: Manager, elsewhere: Elsewhere
+) -> None:
+    """A request that is larger than what the socket takes goes out as the manager reads."""
+    items = manager.Queue()
+    large = b"x" * (1 << 20)
+    await asyncio.to_thread(elsewhere.has(items).sync.put, large)
+    assert await items.get() == large
+    await asyncio.to_thread(lambda: elsewhere.has(items).sync.put(large, timeout=20))
+    assert await asyncio.to_thread(elsewhere.has(items).sync.get) == large
+
+
+async def test_a_call_of_another_kind_is_no_party(manager: Manager) -> None:
+    """Such as one in a thread of this process: what it holds, its process holds."""
+    client, lock = manager._client, manager.Lock()
+
+    def call() -> None:
+        before = set_link(object())
+        try:
+            lock.sync.acquire()
+        finally:
+            set_link(before)
+
+    await asyncio.to_thread(call)
+    assert not at_end and not client._calls
+    client._call_ended(object())
+    assert await lock.locked()
+    lock.release()
+
+
+async def test_a_condition_is_waited_for_until_something_is_true(manager: Manager) -> None:
+    """It asks again after each notification."""
+    condition, found = manager.Condition(), list[int]()
+
+    async def wait() -> list[int]:
+        async with condition:
+            return await condition.wait_for(lambda: found)
+
+    waits = asyncio.create_task(wait())
+    for item in ([], [1]):
+        while not (await condition.statistics()).waiting:
+            await asyncio.sleep(0.001)
+        async with condition:
+            found.extend(item)
+            condition.notify()
+    assert await waits == [1]
+
+
+async def test_in_a_forked_child_the_copies_are_closed_and_nothing_is_used(
+    manager: Manager,
+) -> None:
+    """What the child does at the fork, done to a manager that is no longer needed."""
+    async with open_manager() as other:
+        far = Elsewhere(other)
+        event = far.has(other.Event())
+        await event.is_set()
+        (line,) = other._client.server.lines
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(line._fd)
+        line.leave_to_parent()
+        line.close()
+        assert line._sock.fileno() < 0
+        left = Home()
+        left.left = True
+        other._client._home = left
+        with pytest.raises(RuntimeError, match="forked process"):
+            other.Event()
+        with pytest.raises(RuntimeError, match="forked process"):
+            SharedLock(other._client, 1).release()
+        other._client.server.lines.clear()
+        far.end()
+
+
+def test_a_connection_of_a_loop_that_was_closed_is_closed() -> None:
+    """Nobody would serve it."""
+    loop = asyncio.new_event_loop()
+    server = Server(Broker(), loop)
+    loop.close()
+    with pytest.raises(ManagerClosed):
+        server.new_end()
+    server.broker.close()
+    ours, theirs = socket.socketpair()
+    server.adopt(ours)
+    with theirs:
+        assert theirs.recv(1) == b""
 
 
 async def test_permits_of_a_process_that_ends_are_free(

@@ -262,10 +262,10 @@ class OwnClient(Client):
 
     def _wake(self, waiters: Iterable[Waiter]) -> None:
         super()._wake(waiters)
-        while self._letters:
+        while True:
             try:
                 message = self._letters.popleft()
-            except IndexError:  # another thread was faster
+            except IndexError:
                 return
             self._send(message)
 
