@@ -118,6 +118,20 @@ async def test_a_module_that_starts_a_thread_is_refused(module: Module) -> None:
         assert "initializer" in str(caught.value)
 
 
+async def test_a_thread_that_would_hang_a_fork_is_refused_too(module: Module) -> None:
+    """It holds a lock that what is done after a fork waits for: the template does not hang."""
+    name = module(
+        "import os, threading, time\n"
+        "lock = threading.Lock()\n"
+        "os.register_at_fork(after_in_child=lock.acquire)\n"
+        "lock.acquire()\n"
+        "threading.Thread(target=time.sleep, args=(60,), name='holder', daemon=True).start()"
+    )
+    async with ProcessExecutor(1, start="forkserver", preload=(name,)) as pool:
+        with pytest.raises(WorkerCrashed, match=r"has started threads \(holder\)"):
+            await pool.run(work.add, 1)
+
+
 async def test_libraries_that_end_their_threads_for_a_fork_may_be_preloaded() -> None:
     """NumPy's OpenBLAS has threads in the template, none in a fork, and works there."""
     pytest.importorskip("numpy")

@@ -37,6 +37,9 @@ ENDED = 20  # its status, as from `waitpid`, or None
 
 _READ = 4_096
 
+# Milliseconds that a fork on trial may take to end.
+_PATIENCE = 2_000
+
 
 def main(sock: int, life: int, setup: int, blackbox: int) -> None:
     """Import what is asked for, then fork workers; in a worker, serve.
@@ -50,7 +53,6 @@ def main(sock: int, life: int, setup: int, blackbox: int) -> None:
     _boot.begin(sock, life, setup, blackbox)
     for name in _NEEDED:
         __import__(name)
-
     own = _boot.die_with_parent(life)
     import faulthandler
 
@@ -112,8 +114,15 @@ def _try_fork() -> None:
     if not pid:
         os._exit(0)
     try:
+        # What such a module does after a fork may wait for a lock that a thread had.
+        fd = os.pidfd_open(pid)
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        if not poll.poll(_PATIENCE):
+            os.kill(pid, 9)
+        os.close(fd)
         os.waitpid(pid, 0)
-    except ChildProcessError:
+    except (ChildProcessError, ProcessLookupError):
         pass  # a module that was imported waits for all children
 
 
