@@ -13,7 +13,6 @@ import warnings
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from anyio.abc import ObjectStream
@@ -24,10 +23,11 @@ from aioconc._wire import _channel as wire
 from aioconc._wire._body import OUT_OF_BAND, Parts, fill_arena, ready, take_apart
 from aioconc._wire._channel import Machine
 from aioconc.channels import _moving
-from aioconc.channels._end import ENOUGH_BYTES, MOST_MANY, End
+from aioconc.channels._end import MOST_MANY, End
 from aioconc.channels._packing import (
     Raw,
     as_bytes,
+    gather,
     in_thread,
     is_large,
     pack,
@@ -183,7 +183,7 @@ class Channel(ObjectStream[T]):
         if len(raws) == 1:
             return [await self._unpack(raws[0])]
         self._end.streak += len(raws)
-        return unpack_many(self._end, raws)
+        return self._end.unpack_many(raws)
 
     async def receive_bytes(self, *, timeout: float | None = None) -> bytes:
         """Wait for what the other end sends with `send_bytes`, and take it.
@@ -600,39 +600,6 @@ async def _done(future: "Future[Any]") -> None:
         # Nothing of it is to reach a loop that is closed by then; and it was looked at.
         if not here.cancel():
             here.exception()
-
-
-def gather(
-    packed: bytes | Parts, pickles: list[bytes], source: Any, places: int, max_frame: int
-) -> Parts | None:
-    """Pickle items for one frame, into `pickles`; one that is not plain ends it and is returned."""
-    if not isinstance(packed, bytes):
-        return packed
-    pickles.append(packed)
-    size = len(packed)
-    for item in islice(source, places - 1):
-        packed = pack(item, max_frame)
-        if not isinstance(packed, bytes):
-            return packed
-        pickles.append(packed)
-        size += len(packed)
-        if size >= ENOUGH_BYTES:
-            break
-    return None
-
-
-def unpack_many(end: End, raws: list[Raw]) -> list[Any]:
-    """The items; from one on that cannot be unpickled, they are left for the next call."""
-    items: list[Any] = []
-    try:
-        for raw in raws:
-            items.append(unpack(raw))  # noqa: PERF401  # those before a failure are kept
-    except BaseException:
-        if not items:
-            end.put_back(raws[1:])
-            raise
-        end.put_back(raws[len(items) :])
-    return items
 
 
 def not_all_sent(end: End, timeout: float | None) -> Exception:

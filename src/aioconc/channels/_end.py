@@ -20,16 +20,16 @@ from aioconc._wire._body import Parts, put_together
 from aioconc._wire._channel import Machine
 from aioconc.channels._errors import BrokenChannel, ChannelClosed, EndOfStream, PeerDied
 from aioconc.channels._link import LONE, Frame, Link
-from aioconc.channels._packing import Raw, laden_among, own
+from aioconc.channels._packing import ENOUGH_BYTES, Raw, laden_among, own, unpack_many
+from aioconc.errors import SerializationError
 from aioconc.sync._wait_queue import Waiter, WaitQueue, running_loop
 
 # Told to a waiter that gets nothing: the direction has ended.
 REFUSED: Final = "refused"
 
-# Most items in one frame, or taken by one `receive_many`, and bytes after which it is enough: at
-# about a microsecond each, and a gigabyte a second, a loop is held for a millisecond at most.
+# Most items in one frame, or taken by one `receive_many`: at about a microsecond each a loop is
+# held for less than a millisecond.
 MOST_MANY: Final = 512
-ENOUGH_BYTES: Final = 131_072
 
 
 class End(Link):
@@ -251,6 +251,20 @@ class End(Link):
             self._push(running_loop())
             self._notify_leader()
 
+    def unpack_many(self, raws: list[Raw]) -> list[Any]:
+        """The items; from one on that cannot be unpickled, they are left for the next call."""
+        try:
+            items = unpack_many(raws)
+        except SerializationError:  # the first one
+            self.put_back(raws[1:])
+            raise
+        except BaseException:  # KeyboardInterrupt
+            self.put_back(raws)
+            raise
+        if len(items) < len(raws):
+            self.put_back(raws[len(items) :])
+        return items
+
     def put_back(self, raws: Sequence[Raw]) -> None:
         """Those who took these items do not want them, or not yet: they come first again."""
         with self._mutex:
@@ -269,8 +283,19 @@ class End(Link):
             machine = self.machine
             if machine.credits <= self._places or self._sends_nothing():
                 return False
-            self._out.append(machine.pickle(data))
-            self._push(running_loop())
+            frame: bytes | memoryview = machine.pickle(data)
+            loop = running_loop()
+            if loop is None and not self._out and not self._loans:
+                # `_flush`, written out for what a worker does most of the time.
+                try:
+                    sent = self._sock.send(frame)
+                    if sent == len(frame):
+                        return True
+                    frame = memoryview(frame)[sent:]
+                except OSError:
+                    pass  # full, or the other end is gone: `_flush` finds out
+            self._out.append(frame)
+            self._push(loop)
             if not self._cut:
                 if self._leader is not None:
                     self._notify_leader()

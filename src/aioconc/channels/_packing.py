@@ -5,16 +5,31 @@ what cannot be unpickled fails one receive. It waits for nothing.
 """
 
 from _pickle import dumps, loads
+from collections.abc import Iterable
 from concurrent.futures import Future
+from itertools import islice
 from typing import Any, Final, NoReturn
 
 from aioconc._bridge._errand import run_errand
-from aioconc._wire._body import LARGE, Laden, Parts, is_slow, load, ready, take_apart
+from aioconc._wire._body import (
+    LARGE,
+    OUT_OF_BAND,
+    RAW,
+    Laden,
+    Parts,
+    is_slow,
+    load,
+    ready,
+    take_apart,
+)
 from aioconc._wire._channel import BYTES, ITEM, LARGE_BYTES, PICKLE
 from aioconc.errors import SerializationError
 
 # An item that is unpickled in a thread, or was: a `Future`.
 LOADED: Final = 41
+
+# Bytes of small items after which a frame, or a call that takes many, has enough.
+ENOUGH_BYTES: Final = 131_072
 
 Raw = tuple[int, Any]
 
@@ -70,6 +85,41 @@ def check_size(size: int, max_frame: int, item: object) -> None:
             f"bytes of {type(item).__qualname__}; send it in parts, or pass a larger max_frame to "
             "open_channel"
         )
+
+
+def gather(
+    packed: bytes | Parts, pickles: list[bytes], source: Iterable[object], most: int, max_frame: int
+) -> Parts | None:
+    """Pickle items for one frame, into `pickles`; one that is not plain ends it and is returned.
+
+    Each has a pickle of its own, made before the next one is read: so a generator may yield the
+    same object again and again, no two items share anything where they arrive, and one that cannot
+    be unpickled there costs itself.
+    """
+    if not isinstance(packed, bytes):
+        return packed
+    pickles.append(packed)
+    size = len(packed)
+    least = min(OUT_OF_BAND, max_frame)
+    for item in islice(source, most - 1):
+        kind = type(item)
+        if kind is tuple or kind in RAW:
+            packed = pack(item, max_frame)
+        else:
+            # `pack`, written out for what most items are.
+            try:
+                packed = dumps(item, 5, buffer_callback=_stop)
+                if len(packed) > least or b"__main__" in packed:
+                    packed = pack(item, max_frame)
+            except Exception:
+                packed = pack(item, max_frame)
+        if not isinstance(packed, bytes):
+            return packed
+        pickles.append(packed)
+        size += len(packed)
+        if size >= ENOUGH_BYTES:
+            break
+    return None
 
 
 def as_bytes(data: Any, max_frame: int) -> bytes:
@@ -148,9 +198,32 @@ def unpack(raw: Raw) -> Any:
         if kind == BYTES:
             return bytes(body)
     except Exception as error:
-        raise SerializationError(
-            f"an item was received that cannot be unpickled here: {type(error).__name__}: {error}",
-            where="item",
-            side="receiver",
-        ) from error
+        raise _cannot(error) from error
     return body.result()
+
+
+def unpack_many(raws: list[Raw]) -> list[Any]:
+    """The items before the first one that cannot be unpickled.
+
+    Raises:
+        SerializationError: that is the first of all.
+    """
+    items: list[Any] = []
+    try:
+        for kind, body in raws:
+            items.append(loads(body) if kind == PICKLE else unpack((kind, body)))
+    except SerializationError:
+        if not items:
+            raise
+    except Exception as error:
+        if not items:
+            raise _cannot(error) from error
+    return items
+
+
+def _cannot(error: Exception) -> SerializationError:
+    return SerializationError(
+        f"an item was received that cannot be unpickled here: {type(error).__name__}: {error}",
+        where="item",
+        side="receiver",
+    )

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from aioconc._internal._check import check_count
 from aioconc._wire import _channel as wire
 from aioconc._wire._body import OUT_OF_BAND, Parts, fill_arena, ready, take_apart
-from aioconc.channels._channel import gather, not_all_sent, unpack_many
+from aioconc.channels._channel import not_all_sent
 from aioconc.channels._end import MOST_MANY, End
 from aioconc.channels._errors import EndOfStream
 from aioconc.channels._link import Parked
-from aioconc.channels._packing import Raw, as_bytes, pack, unpack
+from aioconc.channels._packing import Raw, as_bytes, gather, pack, unpack
 from aioconc.channels._peer import LastLook
 from aioconc.sync._home import refuse
 from aioconc.sync._wait_queue import check_blocking, check_wait, running_loop
@@ -88,7 +88,7 @@ class SyncChannel(Generic[T]):
             Exception: as with `receive`.
         """
         check_count("max_items", max_items)
-        return unpack_many(self._end, self._take("receive_many", max_items, timeout))
+        return self._end.unpack_many(self._take("receive_many", max_items, timeout))
 
     def receive_bytes(self, *, timeout: float | None = None) -> bytes:
         """Block until the other end sends something with `send_bytes`, and take it.
