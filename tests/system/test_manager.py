@@ -75,6 +75,24 @@ async def test_a_process_has_one_connection_however_many_objects_it_gets(
     await until(lambda: len(manager._client.server.lines) <= 2)
 
 
+async def test_calls_that_never_begin_leave_no_connection(manager: Manager) -> None:
+    """They were pickled, and cancelled while they waited for a worker."""
+    lock, event = manager.Lock(), manager.Event()
+    async with ProcessExecutor(1) as pool:
+        running = asyncio.create_task(pool.run(work.wait_for, event))
+        while not (await event.statistics()).waiting:
+            await asyncio.sleep(0.002)
+        waiting = [asyncio.create_task(pool.run(work.same, lock)) for _ in range(20)]
+        await asyncio.sleep(0)
+        for each in waiting:
+            each.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        event.set()
+        assert await running
+        await until(lambda: len(manager._client.server.lines) == 1)
+    await until(lambda: not manager._client.server.lines)
+
+
 async def test_an_object_that_comes_home_is_the_one_that_went_out(
     manager: Manager, pool: ProcessExecutor
 ) -> None:
