@@ -2,8 +2,8 @@
 
 Asks every answer in compare/channels: small dictionaries one by one and many at once, the way there
 and back, and arrays of 8 MB. aioconc is awaited in this process, the others block it; in the other
-process all of them block. Shows microseconds per item, and how many times as fast as each aioconc
-is. `--question heartbeat` shows how late a timer beside a reader of a million items comes.
+process all of them block. Shows microseconds per item, how many times as fast as each aioconc is,
+and what an item costs the processors, which a busy machine changes less. `--question heartbeat` shows how late a timer beside a reader of a million items comes.
 
     python benchmarks/bench_channels.py
     python benchmarks/bench_channels.py --question "round trip" --only aioconc --only Pipe
@@ -11,6 +11,7 @@ is. `--question heartbeat` shows how late a timer beside a reader of a million i
 
 import asyncio
 import multiprocessing
+import statistics
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -45,6 +46,8 @@ class Peer:
         self.process = context.Process(target=serve, args=(unwrap, theirs, there))
         self.process.start()
         there.close()
+        # Processor time of the other process for an item, one entry a call.
+        self.there: list[float] = []
 
     async def ask(self, question: str, count: int) -> int:
         """Have so many items sent, and take them."""
@@ -63,6 +66,7 @@ class Peer:
             for number in range(count):
                 await ours.send(number)
                 seen += await ours.receive() == number
+        self.there.append(self.commands.recv() / count)
         return seen
 
     async def close(self) -> None:
@@ -75,7 +79,7 @@ class Peer:
 def compare(question: str, loop: str, factory: Any, args: Any) -> None:
     """Measure and print one table."""
     count = COUNTS[question][bool(args.quick)]
-    chosen = []
+    chosen, peers = [], {}
     with ExitStack() as stack:
         for name, answer in harness.load("channels", channels.CHANNELS).items():
             if not harness.wanted(name, args.only):
@@ -83,7 +87,7 @@ def compare(question: str, loop: str, factory: Any, args: Any) -> None:
             if isinstance(answer, str):
                 chosen.append(harness.Contender(name, None, missing=answer))
                 continue
-            peer = Peer(answer, FEW if question == "8 MB arrays" else CAPACITY)
+            peer = peers[name] = Peer(answer, FEW if question == "8 MB arrays" else CAPACITY)
             stack.callback(lambda peer=peer: asyncio.run(peer.close()))
 
             def ask(count: int, peer: Peer = peer) -> Any:
@@ -101,14 +105,19 @@ def compare(question: str, loop: str, factory: Any, args: Any) -> None:
     rows, results = [], []
     for timing in timings:
         if timing.missing:
-            rows.append([timing.name, timing.missing, "-"])
+            rows.append([timing.name, timing.missing, "-", "-", "-"])
             results.append({"name": timing.name, "missing": timing.missing})
             continue
-        microseconds = timing.microseconds(args.clock)
-        ratio = None if ours is None else harness.times_faster(ours, timing, args.clock)
-        rows.append([timing.name, harness.number(microseconds), harness.number(ratio)])
-        results.append({"name": timing.name, "us": microseconds, "aioconc_times": ratio})
-    head = ["", "us each", "aioconc is x times as fast"]
+        microseconds = timing.microseconds("wall")
+        ratio = None if ours is None else harness.times_faster(ours, timing, "wall")
+        here = timing.microseconds("cpu")
+        # Without the round that only checks the answer.
+        there = statistics.median(peers[timing.name].there[1:]) * 1e6
+        figures = [microseconds, ratio, here, there]
+        rows.append([timing.name, *map(harness.number, figures)])
+        names = ("us", "aioconc_times", "us_cpu_here", "us_cpu_there")
+        results.append({"name": timing.name, **dict(zip(names, figures, strict=True))})
+    head = ["", "us each", "aioconc is x times as fast", "us of processor here", "and there"]
     harness.report(f"{question}, {loop}", results, harness.table(head, rows), as_json=args.json)
 
 

@@ -1,5 +1,6 @@
 """Ends of what blocks: one for each process, and what the other process does with its own."""
 
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -54,6 +55,7 @@ def serve(unwrap: Callable[[Any], Any], end: Any, commands: Any) -> None:
     """In the other process: what is asked, until nothing is."""
     end = unwrap(end)
     for question, count in iter(commands.recv, None):
+        before = time.process_time()
         if question == "one by one":
             for _ in range(count):
                 end.send(SMALL)
@@ -65,4 +67,5 @@ def serve(unwrap: Callable[[Any], Any], end: Any, commands: Any) -> None:
         else:
             for _ in range(count):
                 end.send(end.receive())
+        commands.send(time.process_time() - before)
     end.close()

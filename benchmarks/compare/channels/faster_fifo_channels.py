@@ -4,6 +4,7 @@ from typing import Any
 
 import faster_fifo  # type: ignore[import-not-found, import-untyped, unused-ignore]
 import faster_fifo_reduction  # type: ignore[import-not-found, import-untyped, unused-ignore]  # noqa: F401  # makes it picklable
+
 from compare.channels.ends import AwaitedEnd, BlockingEnd
 
 
