@@ -76,31 +76,46 @@ class Peer:
         self.commands.close()
 
 
-def compare(question: str, loop: str, factory: Any, args: Any) -> None:
+class Peers:
+    """The answers that have been asked already: their processes stay for the next question."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self._started: dict[tuple[str, int], Peer] = {}
+
+    def get(self, name: str, make: Any, capacity: int) -> Peer:
+        peer = self._started.get((name, capacity))
+        if peer is None:
+            peer = self._started[name, capacity] = Peer(make, capacity)
+            self._stack.callback(lambda: asyncio.run(peer.close()))
+        peer.there.clear()
+        return peer
+
+
+def compare(peers: Peers, question: str, loop: str, factory: Any, args: Any) -> None:
     """Measure and print one table."""
     count = COUNTS[question][bool(args.quick)]
-    chosen, peers = [], {}
-    with ExitStack() as stack:
-        for name, answer in harness.load("channels", channels.CHANNELS).items():
-            if not harness.wanted(name, args.only):
-                continue
-            if isinstance(answer, str):
-                chosen.append(harness.Contender(name, None, missing=answer))
-                continue
-            peer = peers[name] = Peer(answer, FEW if question == "8 MB arrays" else CAPACITY)
-            stack.callback(lambda peer=peer: asyncio.run(peer.close()))
+    capacity = FEW if question == "8 MB arrays" else CAPACITY
+    chosen, asked = [], {}
+    for name, answer in harness.load("channels", channels.CHANNELS).items():
+        if not harness.wanted(name, args.only):
+            continue
+        if isinstance(answer, str):
+            chosen.append(harness.Contender(name, None, missing=answer))
+            continue
+        peer = asked[name] = peers.get(name, answer, capacity)
 
-            def ask(count: int, peer: Peer = peer) -> Any:
-                return peer.ask(question, count)
+        def ask(count: int, peer: Peer = peer) -> Any:
+            return peer.ask(question, count)
 
-            chosen.append(harness.Contender(name, ask, count))
-        timings = harness.measure(
-            chosen,
-            rounds=args.rounds,
-            loop_factory=factory,
-            check=lambda answer, count: answer == count,
-            collector=args.gc == "on",
-        )
+        chosen.append(harness.Contender(name, ask, count))
+    timings = harness.measure(
+        chosen,
+        rounds=args.rounds,
+        loop_factory=factory,
+        check=lambda answer, count: answer == count,
+        collector=args.gc == "on",
+    )
     ours = harness.named(timings, channels.OURS)
     rows, results = [], []
     for timing in timings:
@@ -112,7 +127,7 @@ def compare(question: str, loop: str, factory: Any, args: Any) -> None:
         ratio = None if ours is None else harness.times_faster(ours, timing, "wall")
         here = timing.microseconds("cpu")
         # Without the round that only checks the answer.
-        there = statistics.median(peers[timing.name].there[1:]) * 1e6
+        there = statistics.median(asked[timing.name].there[1:]) * 1e6
         figures = [microseconds, ratio, here, there]
         rows.append([timing.name, *map(harness.number, figures)])
         names = ("us", "aioconc_times", "us_cpu_here", "us_cpu_there")
@@ -121,11 +136,11 @@ def compare(question: str, loop: str, factory: Any, args: Any) -> None:
     harness.report(f"{question}, {loop}", results, harness.table(head, rows), as_json=args.json)
 
 
-def heartbeat(loop: str, factory: Any, args: Any) -> None:
+def heartbeat(peers: Peers, loop: str, factory: Any, args: Any) -> None:
     """How late a timer of a millisecond comes while items are received as fast as they come."""
     count = 1_000 if args.quick else HEARTBEAT
     answer = harness.load("channels", channels.CHANNELS)[channels.OURS]
-    peer = Peer(answer)
+    peer = peers.get(channels.OURS, answer, CAPACITY)
     rows, results = [], []
 
     async def measure(question: str) -> tuple[float, float]:
@@ -145,14 +160,11 @@ def heartbeat(loop: str, factory: Any, args: Any) -> None:
         late.sort()
         return late[int(len(late) * 0.99)] * 1e3, late[-1] * 1e3 if seconds else 0.0
 
-    try:
-        for question in ("one by one", "batches"):
-            with asyncio.Runner(loop_factory=factory) as runner:
-                most, worst = runner.run(measure(question))
-            rows.append([question, harness.number(most), harness.number(worst)])
-            results.append({"question": question, "p99_ms": most, "worst_ms": worst})
-    finally:
-        asyncio.run(peer.close())
+    for question in ("one by one", "batches"):
+        with asyncio.Runner(loop_factory=factory) as runner:
+            most, worst = runner.run(measure(question))
+        rows.append([question, harness.number(most), harness.number(worst)])
+        results.append({"question": question, "p99_ms": most, "worst_ms": worst})
     head = ["", "99 of 100 are late by at most (ms)", "the latest (ms)"]
     title = f"heartbeat beside {count:,} items, {loop}"
     harness.report(title, results, harness.table(head, rows), as_json=args.json)
@@ -164,15 +176,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--question", action="append", choices=questions, help="only this one")
     options.add_argument("--loop", action="append", choices=harness.LOOPS, help="only this loop")
     args = harness.parse(options, argv)
-    for loop, factory in harness.loops_here(args.loop).items():
-        if factory is None:
-            harness.report(f"channels, {loop}", [], f"not installed: {loop}", as_json=args.json)
-            continue
-        for question in args.question or questions:
-            if question == "heartbeat":
-                heartbeat(loop, factory, args)
-            else:
-                compare(question, loop, factory, args)
+    with ExitStack() as stack:
+        peers = Peers(stack)
+        for loop, factory in harness.loops_here(args.loop).items():
+            if factory is None:
+                missing = f"not installed: {loop}"
+                harness.report(f"channels, {loop}", [], missing, as_json=args.json)
+                continue
+            for question in args.question or questions:
+                if question == "heartbeat":
+                    heartbeat(peers, loop, factory, args)
+                else:
+                    compare(peers, question, loop, factory, args)
     return 0
 
 
