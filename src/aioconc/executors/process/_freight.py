@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from aioconc._bridge._errand import run_errand
 from aioconc._wire import _frames as wire
 from aioconc._wire._arenas import Arenas, Lease
-from aioconc._wire._body import LARGE, Laden, Parts, fill_arena, put_together
+from aioconc._wire._body import Laden, Parts, fill_arena, put_together
 from aioconc._wire._loans import Loans, numbers_of
 from aioconc.executors.process._patrol import start_patrol
 
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from aioconc.executors.process._worker import WorkerProcess
 
 Pieces = list[bytes | memoryview]
+
+# Bytes that are copied in the loop's thread: half a millisecond, or two into memory that is fresh.
+# A thread for it takes about as long to begin.
+_AT_ONCE = 1 << 21
 
 
 class Freight:
@@ -57,7 +61,7 @@ class Freight:
         assert loop is not None
         assert mailbox is not None
         buffers = parts.for_arena
-        if sum(each.nbytes for each in buffers) < LARGE:
+        if sum(each.nbytes for each in buffers) <= _AT_ONCE:
             self._send(kind, number, head, parts, fill_arena(parts, arenas))
             return
         self.held = []
