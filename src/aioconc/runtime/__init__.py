@@ -5,8 +5,9 @@ into a loop from threads and plain code.
 so that who only runs a program loads nothing else.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from aioconc._internal._public import publish
 
 if TYPE_CHECKING:
     from aioconc.runtime._graceful import Shutdown as Shutdown, graceful as graceful
@@ -53,16 +54,4 @@ __all__ = [
     "watch_loop",
 ]
 
-
-def __getattr__(name: str) -> object:
-    file = _EXPORTS.get(name)
-    if file is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"{__name__}.{file}"), name)
-    if getattr(value, "__module__", "").startswith(__name__ + "._"):
-        value.__module__ = __name__  # as `publish` does for packages that load at once
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+publish(globals(), _EXPORTS)

@@ -7,7 +7,7 @@ raise are in `aioconc.errors`.
 
 # Names are loaded when they are first touched, as those of the root: pytest loads `_plugin` from
 # here in every run of everybody who has aioconc installed, and that must cost next to nothing.
-from importlib import import_module
+from aioconc._internal._public import publish
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,20 +85,4 @@ __all__ = [
     "wait_graph",
 ]
 
-
-def __getattr__(name: str) -> object:
-    file = _EXPORTS.get(name)
-    if file is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_module(file)), name)
-    if hasattr(value, "__module__"):
-        value.__module__ = __name__  # as `publish` does for packages that load at once
-    return value
-
-
-def _module(file: str) -> str:
-    return file if "." in file else f"{__name__}.{file}"
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+publish(globals(), _EXPORTS)
