@@ -547,7 +547,7 @@ class Channel(ObjectStream[T]):
             source=self,
             stacklevel=2,
         )
-        end.abandon()
+        end.drop()
 
     # ------------------------------------------------------------------ helpers
 

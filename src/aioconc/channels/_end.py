@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from select import POLLIN
 from typing import Any, Final
 
+from aioconc._bridge._errand import run_errand
 from aioconc._wire import _channel as wire
 from aioconc._wire._body import Parts, put_together
 from aioconc._wire._channel import Machine
@@ -438,6 +439,17 @@ class End(Link):
         """Close the socket and say nothing: the other end sees a death."""
         with self._mutex:
             woken = self._close()
+        self._wake(woken)
+
+    def drop(self) -> None:
+        """As `abandon`, for a finalizer: it runs at any line, also at one that has the mutex."""
+        if not self._mutex.acquire(blocking=False):
+            run_errand(self.abandon)
+            return
+        try:
+            woken = self._close()
+        finally:
+            self._mutex.release()
         self._wake(woken)
 
     # ------------------------------------------------------------------ why not

@@ -454,6 +454,17 @@ async def test_an_end_that_is_dropped_warns_and_is_a_death(ends: Any) -> None:
     await theirs.aclose()
 
 
+async def test_an_end_that_is_dropped_in_the_middle_of_its_own_work_hangs_nobody() -> None:
+    """The garbage collector may come at a line that has the mutex of the end."""
+    ours, theirs = open_channel()
+    end = ours._end
+    with pytest.warns(ResourceWarning, match="dropped without being closed"), end._mutex:
+        del ours
+    with pytest.raises(PeerDied):
+        await theirs.receive(timeout=10)
+    await theirs.aclose()
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_use_in_a_forked_child_raises() -> None:
     """And the child's copies of the descriptors do not keep the end of the parent's from showing."""
