@@ -136,14 +136,30 @@ class Channel(ObjectStream[T]):
             {'x': 1}
         """
         end = self._end
-        raw: Raw | None = None
+        raw: Raw | None
         if timeout is None and not end._home.left:
             if end.streak >= _TURN:
                 end.streak = 0
                 await _turn()
             end.streak += 1
             raw = end.take_one()
-        if raw is None:
+            if raw is None:
+                # `_take`, without two coroutines more.
+                waiter = TaskWaiter(end._receivers)
+                taken = end.take_or_queue(waiter, 1)
+                if taken is None:
+                    end.streak = 0
+                    try:
+                        await waiter.future
+                    except BaseException:
+                        end._give_up(waiter)
+                        raise
+                    taken = end.take_granted(waiter, 1)
+                if isinstance(taken, str):
+                    await self._learn()
+                    raise end.why_no_item()
+                raw = taken[0]
+        else:
             raw = (await self._take(1, timeout))[0]
         if raw[0] == wire.PICKLE:
             return unpack(raw)  # type: ignore[no-any-return]

@@ -225,8 +225,9 @@ class End(Link):
             if not only_bytes or self.machine.next_kind() in _BYTES:
                 taken = self._take(most, only_bytes)
             # If it was left, it is for the next one; if it was the last one, the others hear so.
-            woken = self._settle()
-        self._wake(woken)
+            woken = self._settle() if self._receivers or self._senders else ()
+        if woken:
+            self._wake(woken)
         if taken is None:
             raise _not_bytes()
         return taken
@@ -286,11 +287,18 @@ class End(Link):
                 return False
             frame: bytes | memoryview = machine.pickle(data)
             loop = running_loop()
-            if loop is None and not self._out and not self._loans:
-                # `_flush`, written out for what a worker does most of the time.
+            tie = None if loop is None else self._ties.get(loop)
+            if (
+                not self._out
+                and not self._loans
+                and (loop is None or (tie and not tie.has_sent and self._soon is not loop))
+            ):
+                # `_push` and `_flush`, written out for what is done most of the time.
                 try:
                     sent = self._sock.send(frame)
                     if sent == len(frame):
+                        if tie is not None:
+                            tie.has_sent = True
                         return True
                     frame = memoryview(frame)[sent:]
                 except OSError:

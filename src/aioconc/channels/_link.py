@@ -308,8 +308,10 @@ class Link(Waitable):
             self._read_size = _READ
         frames: Any = self._decoder.feed(data, descriptors)
         if frames:
-            if any(each[0] == wire.RELEASE for each in frames):
-                frames = self._without_returned(frames)
+            for each in frames:
+                if each[0] == wire.RELEASE:
+                    frames = self._without_returned(frames)
+                    break
             self._arrived(frames)
         return True
 
