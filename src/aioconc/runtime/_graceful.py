@@ -13,7 +13,7 @@ from types import TracebackType
 
 from aioconc._internal._check import check_timeout
 from aioconc.runtime._listen import listening
-from aioconc.runtime._signals import check_signals
+from aioconc.runtime._signals import as_signal, check_signals, name_of_signal
 from aioconc.sync import Event
 from aioconc.tasks import CancelScope
 
@@ -23,7 +23,8 @@ class Shutdown:
 
     Attributes:
         requested: set by the first signal; also threads may wait for it, by `requested.sync`.
-        signal: the first signal, None as long as there was none.
+        signal: the first signal, None as long as there was none. A real-time signal without a name is
+            its number.
     """
 
     def __init__(self, drain: float | None) -> None:
@@ -57,7 +58,7 @@ class Shutdown:
             if self.requested.is_set()
             else "not requested"
         )
-        by = "" if self.signal is None else f" by {self.signal.name}"
+        by = "" if self.signal is None else f" by {name_of_signal(self.signal)}"
         return f"<Shutdown {state}{by}>"
 
 
@@ -141,14 +142,15 @@ class _Graceful(AbstractAsyncContextManager[Shutdown]):
     def _heard(self, number: int) -> Callable[[], object] | None:
         self._count = max(self._count, self._shutdown._asked) + 1
         if self._shutdown.signal is None:
-            self._shutdown.signal = signal.Signals(number)
+            self._shutdown.signal = as_signal(number)
         if self._count == 1:
             return self._shutdown.request
         if self._count == 2:
             return self._cancel
-        signal.signal(number, signal.SIG_DFL)
+        handler = signal.signal(number, signal.SIG_DFL)
         signal.raise_signal(number)
-        return None  # a signal whose default is to do nothing
+        signal.signal(number, handler)  # the default of this one is to do nothing
+        return None
 
     def _cancel(self) -> None:
         self._shutdown._scope.cancel("a second signal arrived")

@@ -13,15 +13,30 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, Final
 
+from aioconc.runtime._signals import name_of_signal
 from aioconc.runtime._wake_up import woken_by_signals
 
 # What a listener does at once, in the handler; it gives what is to be called in the loop, or None.
 Heard = Callable[[int], Callable[[], object] | None]
 
-# Rule: only the main thread touches these. The handler may run between any two of its bytecodes;
-#       it reads a list once, and lists are replaced, never changed.
-_listeners: Final[dict[int, tuple[tuple[asyncio.AbstractEventLoop, Heard], ...]]] = {}
-_previous: Final[dict[int, Any]] = {}
+
+class _Listener:
+    """One block and one signal."""
+
+    __slots__ = ("heard", "loop", "replaced")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, heard: Heard) -> None:
+        self.loop = loop
+        self.heard = heard
+        # The handler to put back, None if that was `_handle`.
+        self.replaced: Any = None
+
+
+# Rule 1: only the main thread touches this. The handler may run between any two of its bytecodes;
+#         it reads a list once, and lists are replaced, never changed.
+# Rule 2: of a row of listeners between which nobody has set another handler, the first has the one
+#         to put back; when it goes, the next takes that over.
+_listeners: Final[dict[int, tuple[_Listener, ...]]] = {}
 
 
 @contextmanager
@@ -40,45 +55,50 @@ def listening(
         RuntimeError: not in the main thread, or a signal cannot be taken over.
     """
     _check(what, loop, numbers)
-    entry = (loop, heard)
-    added: list[int] = []
+    added: dict[int, _Listener] = {}  # each once
     with woken_by_signals(loop):
         try:
-            for number in dict.fromkeys(numbers):  # each once
-                _add(number, entry)
-                added.append(number)
+            for number in numbers:
+                if number not in added:
+                    added[number] = _Listener(loop, heard)
+                    _add(number, added[number])
             yield
         finally:
-            for number in added:
-                _remove(number, entry)
+            for number, listener in added.items():
+                _remove(number, listener)
 
 
-def _add(number: int, entry: tuple[asyncio.AbstractEventLoop, Heard]) -> None:
-    others = _listeners.get(number, ())
-    _listeners[number] = (*others, entry)
-    if not others:
-        try:
-            _previous[number] = signal.signal(number, _handle)
-        except BaseException:  # the system refuses it
-            _listeners[number] = others
-            raise
+def _add(number: int, listener: _Listener) -> None:
+    for other in _listeners.get(number, ()):
+        if other.loop.is_closed():  # its block was never left
+            _remove(number, other)
+    before = signal.getsignal(number)
+    if before is not _handle:  # also where somebody has set another one inside of an earlier block
+        listener.replaced = before
+    _listeners[number] = (*_listeners.get(number, ()), listener)
+    signal.signal(number, _handle)
 
 
-def _remove(number: int, entry: tuple[asyncio.AbstractEventLoop, Heard]) -> None:
-    others = tuple(each for each in _listeners[number] if each is not entry)
-    if not others:
-        previous = _previous.pop(number)
-        if signal.getsignal(number) is _handle:  # else somebody has set another one meanwhile
-            signal.signal(number, previous)
-    _listeners[number] = others
+def _remove(number: int, listener: _Listener) -> None:
+    before = _listeners.get(number, ())
+    if listener not in before:  # the system has refused it, or its loop was closed
+        return
+    after = before[before.index(listener) + 1 :]
+    if listener.replaced is not None:
+        if not after:
+            if signal.getsignal(number) is _handle:  # else somebody has set another one meanwhile
+                signal.signal(number, listener.replaced)
+        elif after[0].replaced is None:
+            after[0].replaced = listener.replaced
+    _listeners[number] = tuple(each for each in before if each is not listener)
 
 
 def _handle(number: int, frame: FrameType | None) -> None:
-    for loop, heard in _listeners.get(number, ()):
-        call = heard(number)
+    for listener in _listeners.get(number, ()):
+        call = listener.heard(number)
         if call is not None:
             with suppress(RuntimeError):  # its loop is closed
-                loop.call_soon_threadsafe(call)
+                listener.loop.call_soon_threadsafe(call)
 
 
 def _check(what: str, loop: asyncio.AbstractEventLoop, numbers: tuple[int, ...]) -> None:
@@ -91,7 +111,7 @@ def _check(what: str, loop: asyncio.AbstractEventLoop, numbers: tuple[int, ...])
     for number in numbers:
         if signal.getsignal(number) is None:
             raise RuntimeError(
-                f"{what} cannot listen to {_name(number)}: its handler was not set by Python, and "
+                f"{what} cannot listen to {name_of_signal(number)}: its handler was not set by Python, and "
                 "could not be put back"
             )
         if number == getattr(signal, "SIGCHLD", None) and not isinstance(
@@ -101,10 +121,3 @@ def _check(what: str, loop: asyncio.AbstractEventLoop, numbers: tuple[int, ...])
                 f"{what} cannot listen to SIGCHLD on uvloop, which needs it for its child "
                 "processes; run on loop='asyncio'"
             )
-
-
-def _name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time signal
-        return f"signal {number}"

@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager, ExitStack
 from types import TracebackType
 
 from aioconc.runtime._listen import listening
-from aioconc.runtime._signals import check_signals
+from aioconc.runtime._signals import as_signal, check_signals
 from aioconc.tasks._scope import raise_if_cancelled
 
 
@@ -34,7 +34,8 @@ def open_signals(*signals: int) -> "AbstractAsyncContextManager[AsyncIterator[si
         signals: one or more, such as `signal.SIGHUP`.
 
     Returns:
-        An async context manager that gives the iterator. For use on asyncio and uvloop.
+        An async context manager that gives the iterator. For use on asyncio and uvloop. A real-time
+        signal without a name, such as `signal.SIGRTMIN + 1`, comes as its number.
 
     Raises:
         ValueError: no signal, or one that does not exist or cannot be handled.
@@ -101,10 +102,7 @@ class _SignalStream(AsyncIterator["signal.Signals"]):
             if self._pending:
                 number = next(iter(self._pending))
                 del self._pending[number]
-                try:
-                    return signal.Signals(number)
-                except ValueError:  # a real-time signal, which has no name
-                    return number  # type: ignore[return-value]
+                return as_signal(number)
             if self._reader is not None:
                 raise RuntimeError(
                     "two tasks read one open_signals() at the same time; open another for the "

@@ -10,6 +10,7 @@ import logging
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Collection, Coroutine
+from contextlib import ExitStack
 from typing import Any, Literal, TypeVar, TypeVarTuple
 
 from aioconc._internal._check import check_choice, check_timeout
@@ -91,20 +92,21 @@ def run(
         raise
 
     async def entry() -> T:
-        running = asyncio.get_running_loop()
-        with woken_by_signals(running):
-            watch.begin(running, asyncio.current_task())
-            return await (main if isinstance(main, Coroutine) else call_main("run", main, args))
+        watch.begin(asyncio.get_running_loop(), asyncio.current_task())
+        return await (main if isinstance(main, Coroutine) else call_main("run", main, args))
 
-    with SignalWatch(numbers, grace) as watch:
+    with SignalWatch(numbers, grace) as watch, ExitStack() as stack:
         runner = asyncio.Runner(debug=debug, loop_factory=factory)
         try:
             made = runner.get_loop()
             if eager_tasks:
                 made.set_task_factory(_eager_task)
-        except BaseException:  # the factory failed
+            # Here and not in `entry`: a coroutine that a forced end leaves behind leaves no block.
+            stack.enter_context(woken_by_signals(made))
+        except BaseException:  # the factory failed, for example
             if isinstance(main, Coroutine):
                 main.close()
+            runner.close()
             raise
         try:
             try:
@@ -119,9 +121,9 @@ def run(
                 raise
         finally:
             _close(runner, watch)
-        if watch.unheard:
-            raise watch.exit_error()
-        return result
+    if watch.unheard:
+        raise watch.exit_error()
+    return result
 
 
 def _close(runner: asyncio.Runner, watch: SignalWatch) -> None:

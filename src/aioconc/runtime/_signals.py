@@ -56,14 +56,18 @@ class SignalWatch:
 
     def __enter__(self) -> Self:
         self._done.acquire()
-        if threading.current_thread() is threading.main_thread():
-            for number in self._numbers:
-                previous = signal.getsignal(number)
-                # Ignored (by nohup or a shell) stays ignored; None was not set by Python, and
-                # could not be put back.
-                if previous is not signal.SIG_IGN and previous is not None:
-                    self._previous[number] = previous
-                    signal.signal(number, self._handle)
+        try:
+            if threading.current_thread() is threading.main_thread():
+                for number in self._numbers:
+                    previous = signal.getsignal(number)
+                    # Ignored (by nohup or a shell) stays ignored; None was not set by Python, and
+                    # could not be put back.
+                    if previous not in (signal.SIG_IGN, None, self._handle):
+                        self._previous[number] = previous
+                        signal.signal(number, self._handle)
+        except BaseException:  # a signal has come meanwhile, whose handler raised
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -80,7 +84,9 @@ class SignalWatch:
             self._received = number
             if self._grace is not None:
                 self._set_alarm(self._grace, number)
-            if self._loop is not None:
+            if self._main is not None and self._main.done():
+                self.unheard = True  # its loop may be closed by now
+            elif self._loop is not None:
                 self._loop.call_soon_threadsafe(self._ask)
             return
         self.forced = True
@@ -106,7 +112,7 @@ class SignalWatch:
     def _alarm(  # pragma: no cover
         self, seconds: float, number: int, over: "_thread.LockType"
     ) -> None:
-        if self._done.acquire(timeout=seconds):
+        if self._done.acquire(timeout=min(seconds, threading.TIMEOUT_MAX)):
             self._done.release()
         else:
             _resend(number)
@@ -117,12 +123,31 @@ def check_signals(numbers: Collection[int]) -> tuple[int, ...]:
     """The signals, each one that exists and that a process may handle."""
     if isinstance(numbers, (int, str)):
         raise TypeError(f"signals must be a collection of signals, got {numbers!r}; pass a tuple")
-    for number in numbers:
-        if isinstance(number, bool) or number not in signal.valid_signals():
-            raise ValueError(f"signals must hold signal numbers, got {number!r}")
+    checked: tuple[Any, ...] = tuple(numbers)
+    for number in checked:
+        is_number = isinstance(number, int) and not isinstance(number, bool)
+        if not is_number or number not in signal.valid_signals():
+            raise ValueError(
+                f"signals must hold signal numbers, got {number!r}; pass signal.SIGTERM, for example"
+            )
         if number in _UNSTOPPABLE:
-            raise ValueError(f"{signal.Signals(number).name} cannot be handled by any program")
-    return tuple(numbers)
+            raise ValueError(
+                f"{signal.Signals(number).name} cannot be handled by any program; leave it out"
+            )
+    return checked
+
+
+def as_signal(number: int) -> signal.Signals:
+    """The member of `signal.Signals`; the number itself where there is none, as is for most real-time signals."""
+    try:
+        return signal.Signals(number)
+    except ValueError:
+        return number  # type: ignore[return-value]
+
+
+def name_of_signal(number: int) -> str:
+    """Such as "SIGTERM"; a real-time signal may have none."""
+    return getattr(as_signal(number), "name", f"signal {number}")
 
 
 _UNSTOPPABLE = {getattr(signal, name, None) for name in ("SIGKILL", "SIGSTOP")}

@@ -5,10 +5,12 @@ import os
 import signal
 import sys
 import threading
+from typing import Any
 
 import pytest
 
 from aioconc.runtime import graceful, open_signals
+from aioconc.runtime._listen import listening
 from aioconc.tasks import TaskGroup, move_on_after
 from aioconc.testing import cancel_everywhere, loop_factory
 
@@ -113,6 +115,62 @@ async def test_handler_that_somebody_set_meanwhile_is_left() -> None:
         assert signal.getsignal(ONE) is print
     finally:
         signal.signal(ONE, before)
+
+
+@pytest.mark.parametrize("make", [open_signals, graceful])
+async def test_block_inside_of_another_handler_hears_and_puts_that_back(make: Any) -> None:
+    """Also where an earlier block is open around it, whose own handler somebody has replaced."""
+    before = signal.getsignal(ONE)
+    async with graceful(ONE) as outer:
+        ours = signal.signal(ONE, print)
+        async with make(ONE) as inner:
+            send(ONE)
+            if make is graceful:
+                await inner.requested.wait()
+            else:
+                assert await anext(inner) is ONE
+        assert signal.getsignal(ONE) is print
+        signal.signal(ONE, ours)
+        send(ONE)
+        await outer.requested.wait()
+    assert signal.getsignal(ONE) is before
+
+
+async def test_blocks_end_in_any_order_around_another_handler() -> None:
+    """Each handler comes back when the last of the blocks that replaced it has ended."""
+    before = signal.getsignal(ONE)
+    blocks = [open_signals(ONE) for _ in range(4)]
+    try:
+        for each in blocks[:2]:
+            await each.__aenter__()
+        signal.signal(ONE, print)
+        for each in blocks[2:]:
+            await each.__aenter__()
+        await blocks[2].__aexit__(None, None, None)
+        await blocks[3].__aexit__(None, None, None)
+        assert signal.getsignal(ONE) is print
+        async with open_signals(ONE):
+            await blocks[0].__aexit__(None, None, None)
+        await blocks[1].__aexit__(None, None, None)
+        assert signal.getsignal(ONE) is print
+    finally:
+        signal.signal(ONE, before)
+
+
+async def test_block_that_was_left_behind_with_its_loop_deafens_no_other() -> None:
+    """A forced end leaves blocks of a closed loop; who took the handler back need not know them."""
+    before = signal.getsignal(ONE)
+    earlier = asyncio.new_event_loop()
+    left = listening("test", earlier, (ONE,), lambda _: None)
+    left.__enter__()
+    earlier.close()
+    signal.signal(ONE, before)
+    async with graceful(ONE) as shutdown:
+        send(ONE)
+        await shutdown.requested.wait()
+    assert signal.getsignal(ONE) is before
+    left.__exit__(None, None, None)
+    assert signal.getsignal(ONE) is before
 
 
 async def test_cancelled_read_loses_no_signal() -> None:
@@ -360,6 +418,29 @@ async def test_ignored_signal_stays_ignored() -> None:
             assert not shutdown.requested.is_set()
     finally:
         signal.signal(ONE, before)
+
+
+async def test_graceful_takes_a_signal_without_a_name() -> None:
+    """A real-time signal asks as any other does; it is told as its number."""
+    if not hasattr(signal, "SIGRTMIN"):
+        pytest.skip("no real-time signals here")
+    number = int(signal.SIGRTMIN) + 1
+    async with graceful(number, drain=60) as shutdown:
+        send(number)
+        await shutdown.requested.wait()
+    assert shutdown.signal == number
+    assert repr(shutdown) == f"<Shutdown requested by signal {number}>"
+
+
+async def test_third_signal_that_ends_nothing_by_default_gives_its_handler_back() -> None:
+    """The system ignores it, so the block is still there, and ends as any other."""
+    before = signal.getsignal(signal.SIGURG)
+    async with graceful(signal.SIGURG, drain=None) as shutdown:
+        for _ in range(3):
+            send(signal.SIGURG)
+        await asyncio.get_running_loop().create_future()
+    assert shutdown.cancelled
+    assert signal.getsignal(signal.SIGURG) is before
 
 
 async def test_graceful_serves_once() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -10,6 +11,10 @@ import pytest
 
 from aioconc import run
 from aioconc.errors import MissingExtra
+from aioconc.runtime import _signals
+from aioconc.runtime._signals import SignalWatch
+
+POSIX = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 
 
 async def give(value=None):
@@ -200,6 +205,93 @@ def test_a_signal_before_the_first_step_cancels_main():
 
     with pytest.raises(SystemExit):
         run(asyncio.sleep, 60, loop=factory)
+
+
+@POSIX
+def test_a_signal_when_the_loop_is_closed_already_is_not_lost():
+    """Until the earlier handlers are back a signal ends the program, however late it comes."""
+
+    class Loop(asyncio.SelectorEventLoop):
+        def close(self):
+            super().close()
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(SystemExit) as caught:
+        run(give, 42, loop=Loop)
+    assert caught.value.code == 143
+
+
+@POSIX
+@pytest.mark.parametrize("grace", [1e10, 1e300])
+def test_a_grace_longer_than_any_clock(grace):
+    """The system's clocks do not count so far; the program ends all the same."""
+
+    async def main():
+        signal.raise_signal(signal.SIGTERM)
+        await asyncio.sleep(60)
+
+    with pytest.raises(SystemExit):
+        run(main, grace=grace)
+
+
+@POSIX
+def test_a_signal_that_is_named_twice_gets_its_handler_back():
+    """A slip that does no harm."""
+    before = signal.getsignal(signal.SIGUSR1)
+    run(give, signals=[signal.SIGUSR1, signal.SIGUSR1])
+    assert signal.getsignal(signal.SIGUSR1) is before
+
+
+@POSIX
+def test_an_interrupt_while_handlers_are_set_takes_them_back():
+    """The handler of another signal may raise in the middle of it."""
+
+    class Interrupted(list):
+        def __iter__(self):
+            yield signal.SIGUSR1
+            raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGUSR1)
+    with pytest.raises(KeyboardInterrupt), SignalWatch(Interrupted(), 0.0):
+        pass
+    assert signal.getsignal(signal.SIGUSR1) is before
+
+
+@POSIX
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_forced_end_leaves_nothing_of_its_loop_to_the_signals(monkeypatch, loop):
+    """What it leaves behind is a coroutine; where signals are written to is taken back."""
+    monkeypatch.setattr(_signals, "LAST_MOMENTS", 0.02)
+    left = []
+
+    async def main():
+        left.append(asyncio.current_task())
+        signal.raise_signal(signal.SIGTERM)
+        while True:
+            try:
+                await asyncio.sleep(0)
+                signal.raise_signal(signal.SIGTERM)
+            except asyncio.CancelledError:
+                await asyncio.sleep(0.001)
+
+    with pytest.raises(SystemExit):
+        run(main, loop=loop)
+    assert signal.set_wakeup_fd(-1) == -1
+    assert run(give, 42) == 42
+
+
+@POSIX
+def test_a_loop_that_cannot_be_woken_is_closed(monkeypatch):
+    """Without a descriptor left nothing has begun: loop and coroutine are closed."""
+
+    def refuse():
+        raise OSError(24, "Too many open files")
+
+    loop = asyncio.SelectorEventLoop()
+    monkeypatch.setattr(socket, "socketpair", refuse)
+    with pytest.raises(OSError, match="Too many"):
+        run(give(42), loop=lambda: loop)
+    assert loop.is_closed()
 
 
 def test_refused_where_a_loop_runs():
