@@ -71,11 +71,15 @@ def compare(what: str, loop: str, factory: Any, args: Any) -> bool:
     fn, size, _ = ASKED[what]
     array = np.arange(size // 8, dtype=float)
     expected = fn(array)
+
+    def right(answer: Any, count: int) -> bool:
+        return bool(np.array_equal(answer, expected))
+
     timings = harness.measure(
         contenders(what, array, quick=args.quick, only=args.only),
         rounds=args.rounds,
         loop_factory=factory,
-        check=lambda answer, count: bool(np.array_equal(answer, expected)),
+        check=right,
         collector=args.gc == "on",
     )
     base = harness.named(timings, process_arrays.BASE)
