@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from aioconc import ProcessExecutor
-from aioconc.channels import SharedArray
+from aioconc import ProcessExecutor, open_channel
+from aioconc.channels import Channel, SharedArray
 from aioconc.errors import OwnerDied, WorkerCrashed
 from tests.system.executor_scripts import run_script
 from tests.system.process_tools import STARTS, executor_started_by, until
@@ -290,6 +290,62 @@ async def test_the_death_of_the_holder_is_told_to_all_until_it_is_recovered(
     assert await asyncio.to_thread(recover) is None
     async with lock:
         assert lock.statistics().owner_died is None
+
+
+def _channel() -> tuple[Channel[SharedArray], Channel[SharedArray]]:
+    return open_channel()
+
+
+async def test_a_holder_that_had_passed_the_array_on_is_missed_as_well(
+    pool: ProcessExecutor,
+) -> None:
+    """What others got of it does not keep the lock when it dies: as a result, or on its way."""
+
+    def make() -> SharedArray:
+        import builtins
+
+        builtins.kept = made = SharedArray(1, lock=True)  # type: ignore[attr-defined]
+        return made
+
+    def hold_and_die() -> None:
+        import builtins
+
+        builtins.kept.lock.sync.acquire()  # type: ignore[attr-defined]
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    async with ProcessExecutor(1) as one:
+        with await one.run(make) as shared:
+            near, far = _channel()
+            async with near, far:
+                await near.send(shared)
+                again = await far.receive()
+            with pytest.raises(WorkerCrashed):
+                await one.run(hold_and_die)
+            for each in (shared, again):
+                with pytest.raises(OwnerDied):
+                    async with asyncio.timeout(20):
+                        await each.lock.acquire()
+            again.close()
+
+
+async def test_it_is_an_item_of_a_channel(pool: ProcessExecutor) -> None:
+    """To another process and back, the memory is the same."""
+
+    def answer(end: Channel[SharedArray]) -> None:
+        with end.sync as blocking:
+            blocking.send(double(blocking.receive()))
+
+    near, far = _channel()
+    with SharedArray(2, lock=True) as shared:
+        shared.view[1] = 3
+        async with near:
+            call = asyncio.ensure_future(pool.run(answer, far))
+            await near.send(shared)
+            with await near.receive() as back:
+                await call
+                assert back.view.tolist() == shared.view.tolist() == [0, 6]
+                async with shared.lock:
+                    assert back.lock.locked()
 
 
 async def test_who_dies_in_the_recovery_leaves_it_as_it_was(holder: Holder, tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ The object says so where it is pickled, and takes its descriptor where it is mad
         return Channel(socket(fileno=passed.take()))
 
 That works in what a process call sends, there and back (arguments, results, items, reports), in the
-`initargs` of an executor, which then keeps a copy as long as it lives, and while `multiprocessing`
-starts a process by spawn or forkserver. The object may close its own descriptor as soon as it is
+items of a channel, in the `initargs` of an executor, which then keeps a copy as long as it lives, and
+while `multiprocessing` starts a process by spawn or forkserver. The object may close its own descriptor as soon as it is
 pickled (with `multiprocessing`: once the process was started); it may be pickled again where a
 chunk of a map is sent again, so pickling alone should not end it. What is never taken is closed.
 Everywhere else `pass_on` refuses.
@@ -109,7 +109,8 @@ def pass_on(fd: int, *, close: bool = False, owner: object = None) -> Passed:
     )
     raise TypeError(
         f"{what} cannot be pickled here: it travels in arguments and results of ProcessExecutor "
-        "calls, and to a process that multiprocessing starts by spawn or forkserver; pass it there"
+        "calls, in items of a channel, and to a process that multiprocessing starts by spawn or "
+        "forkserver; pass it there"
     )
 
 

@@ -10,7 +10,8 @@ order; but who has just had it lets another process that waits go first.
 # memory says who holds it, so that a death is noticed. All three travel with the array.
 #
 # The system locks for a description of an open file, and descriptors that travel, or that a fork
-# copies, share theirs. So each process opens the file anew, by /proc.
+# copies, share theirs. So each process opens the file anew, by /proc. What travels is a description
+# of its own as well: whoever received that of a holder would keep it locked beyond his death.
 #
 # A holder:   waiting -> (locked by the system) -> `_HOLDER` set -> holding -> `_HOLDER` 0 -> unlocked
 # Rule 1: the page is written by the holder only, but for `_WAITED`.
@@ -115,11 +116,14 @@ class ArrayLock:
 
     def _begin(self) -> None:
         """Begin in this process, which shares the description with the one that passed it."""
-        fd = os.open(f"/proc/self/fd/{self._file.fd}", os.O_RDWR | os.O_CLOEXEC)
+        fd = self._open_anew()
         self._file.close()
         self._file = Descriptor(fd)
         # A semaphore, which does not keep the task alive that has the turn.
         self._turn = Semaphore(1)
+
+    def _open_anew(self) -> int:
+        return os.open(f"/proc/self/fd/{self._file.fd}", os.O_RDWR | os.O_CLOEXEC)
 
     # ------------------------------------------------------------------ tasks
 
@@ -230,6 +234,8 @@ class ArrayLock:
         try:
             return True, self._take_over(recover)
         except BaseException:  # it is not recovered, or KeyboardInterrupt
+            if words[_HOLDER] not in (0, os.getpid()):
+                words[_DIED] = words[_HOLDER]
             words[_HOLDER] = 0
             self._unlock()
             raise
@@ -364,7 +370,8 @@ class ArrayLock:
 
     def __reduce__(self) -> Any:
         self._open_words()
-        return _arrive, (pass_on(self._file.fd, owner=self), pass_on(self._news.fd, owner=self))
+        file = pass_on(self._open_anew(), close=True, owner=self)
+        return _arrive, (file, pass_on(self._news.fd, owner=self))
 
 
 def _arrive(file: Passed, news: Passed) -> ArrayLock:

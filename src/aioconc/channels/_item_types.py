@@ -53,7 +53,7 @@ def item_type(dtype: Any) -> ItemType:
     """What `dtype` says.
 
     Raises:
-        TypeError: nothing, or items that are references, which mean nothing in another process.
+        TypeError: nothing, or small arrays, or references, which mean nothing in another process.
         MissingExtra: NumPy is needed to understand it, and is not installed.
     """
     code = _NAMES.get(dtype, dtype) if isinstance(dtype, (str, type)) else None
@@ -67,6 +67,10 @@ def item_type(dtype: Any) -> ItemType:
     if found.hasobject:
         raise TypeError(
             f"dtype must be of values, got {dtype!r}, whose items are references into one process"
+        )
+    if found.subdtype is not None:
+        raise TypeError(
+            f"dtype must be of single items, got {dtype!r}; put its dimensions into the shape"
         )
     if not found.itemsize:
         raise TypeError(f"dtype must say how large an item is, got {dtype!r}, of no bytes")

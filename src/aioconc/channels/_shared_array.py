@@ -28,15 +28,18 @@ if TYPE_CHECKING:
 # A copy of the descriptor beside the mapping is of no use here, and need not be made any more.
 _MAP: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
 
+# No system has files that are larger.
+_MOST_BYTES = 2**63 - 1
+
 
 class SharedArray:
     """Numbers in memory that processes share: what one writes, the others read.
 
     Equals a NumPy array over `multiprocessing.shared_memory`, without a name that somebody has to
-    unlink. Passed to a process, as an argument or result of a `ProcessExecutor` call, or to a
-    process that `multiprocessing` starts by spawn or forkserver, it is the same memory there:
-    nothing is copied, and all of them keep it. It is freed when the last of them has closed it or ended,
-    also if it was killed.
+    unlink. Passed to a process, as an argument or result of a `ProcessExecutor` call, an item of a
+    `Channel`, or to a process that `multiprocessing` starts by spawn or forkserver, it is the same
+    memory there: nothing is copied, and all of them keep it. It is freed when the last of them has
+    closed it or ended, also if it was killed.
 
     Items are read and written through `array` (with NumPy) or `view` (without). Writes of several
     processes go one into the other as they come; with `lock=True` the array has a `lock` that all
@@ -49,7 +52,7 @@ class SharedArray:
         lock: whether it has a `lock`; on Linux only.
 
     Raises:
-        ValueError: a dimension below 1.
+        ValueError: a dimension below 1, or more bytes than any system counts.
         TypeError: no shape, or no such dtype.
         MissingExtra: the dtype needs NumPy, which is not installed.
         OSError: there is no memory, or no descriptor, or this system (Windows) has no memory that
@@ -77,6 +80,10 @@ class SharedArray:
         self._item = item_type(dtype)
         if not isinstance(lock, bool):
             raise TypeError(f"lock must be True or False, got {lock!r}")
+        if self.nbytes > _MOST_BYTES:
+            raise ValueError(
+                f"shape must be of fewer than 2 to the 63 bytes, got {shape!r}, of {self.nbytes}"
+            )
         self._lock = ArrayLock() if lock else None
         self._open(_memory.make(self.nbytes))
 

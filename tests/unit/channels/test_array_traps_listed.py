@@ -30,6 +30,7 @@ LISTED: dict[str, list[tuple[str, str]]] = {
     ],
     "a process dies with the lock": [
         (PROCESSES, "the_death_of_the_holder_is_told_to_all_until_it_is_recovered"),
+        (PROCESSES, "a_holder_that_had_passed_the_array_on_is_missed_as_well"),
         (PROCESSES, "who_dies_in_the_recovery_leaves_it_as_it_was"),
         (PROCESSES, "a_call_that_forgets_the_lock_leaves_it_as_a_death_does"),
         (PROCESSES, "a_kill_at_any_step_keeps_nobody_out"),
