@@ -7,7 +7,14 @@ with an item is left to the consumer.
 
 import asyncio
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Generator,
+    Iterable,
+    Iterator,
+)
 from time import monotonic
 from typing import Any, Final, Generic, TypeVar, overload
 
@@ -49,7 +56,8 @@ async def feed(source: Any, consumer: Any, /) -> Any:
 
     Raises:
         TypeError: not a source, or not a consumer.
-        RuntimeError: the async consumer has begun already, or a consumer yields when it is closed.
+        RuntimeError: the consumer has ended already, or an async one has begun; or a consumer yields
+            when it is closed.
         Exception: whatever the source or the consumer raises; the other one is closed first.
 
     Cancellation:
@@ -75,36 +83,39 @@ async def feed(source: Any, consumer: Any, /) -> Any:
     _check(source, consumer)
     push = _AsyncPush(consumer) if isinstance(consumer, AsyncGenerator) else _Push(consumer)
     try:
-        raise_if_cancelled()
-        if await push.begin():
-            if isinstance(source, AsyncIterable):
-                await _pump_async(aiter(source), push)
-            else:
-                await _pump(source, push)
+        if isinstance(source, AsyncIterable):
+            await _pump_async(aiter(source), push)
+        else:
+            await _pump(iter(source), push)
         return await push.finish()
     except BaseException:
         await push.give_up()
         raise
 
 
-async def _pump(source: Iterable[Any], push: "_Push[Any] | _AsyncPush") -> None:
-    iterator = iter(source)
+async def _pump(source: Iterator[Any], push: "_Push[Any] | _AsyncPush") -> None:
     slice_end = monotonic() + _SLICE
     try:
-        for item in iterator:
+        raise_if_cancelled()
+        if not await push.begin():
+            return
+        for item in source:
             if not await push.send(item):
                 break
             if monotonic() > slice_end:
                 await asyncio.sleep(0)
                 slice_end = monotonic() + _SLICE
     finally:
-        if isinstance(iterator, Generator):
-            iterator.close()
+        if isinstance(source, Generator):
+            source.close()
 
 
 async def _pump_async(source: AsyncIterator[Any], push: "_Push[Any] | _AsyncPush") -> None:
     slice_end = monotonic() + _SLICE
     try:
+        raise_if_cancelled()
+        if not await push.begin():
+            return
         async for item in source:
             if not await push.send(item):
                 break
@@ -157,7 +168,7 @@ class _Push(Generic[R]):
                 self._consumer.close()
         finally:
             self._deferred.drop_items()
-            await self._deferred.run()
+            await self._deferred.run_all()
 
 
 class _AsyncPush:
@@ -205,6 +216,12 @@ def _check(source: Any, consumer: Any) -> None:
             raise RuntimeError(
                 f"feed starts an async consumer itself, and {_name(consumer)} has begun or ended "
                 "already; pass a new one"
+            )
+    elif inspect.isgenerator(consumer):
+        if inspect.getgeneratorstate(consumer) == inspect.GEN_CLOSED:
+            raise RuntimeError(
+                f"feed got {_name(consumer)}, which has ended already, so it can take nothing; "
+                "pass a new one"
             )
     elif not isinstance(consumer, Generator):
         remedy = "use feed(source, into(queue)) for a queue or channel"

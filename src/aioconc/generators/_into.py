@@ -72,6 +72,14 @@ class Deferred:
             if isinstance(result, Awaitable):
                 await result
 
+    async def run_all(self) -> None:
+        """As `run`, and what fails or is cancelled does not keep the rest from being done."""
+        try:
+            await self.run()
+        finally:
+            if self._jobs:
+                await self.run_all()
+
 
 _deferred: ContextVar[Deferred | None] = ContextVar("aioconc.generators.deferred", default=None)
 

@@ -263,6 +263,88 @@ async def test_cancel_closes_both():
     assert log == ["source", "consumer"]
 
 
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_source_is_closed_when_nothing_is_read_of_it(cancelled):
+    """A consumer that ends at once, or a scope that is cancelled already: one that had begun ends."""
+    log = []
+
+    async def items():
+        try:
+            yield 1
+            yield 2
+        finally:
+            log.append("async")
+
+    def plain_items():
+        try:
+            yield 1
+            yield 2
+        finally:
+            log.append("plain")
+
+    def nothing():
+        return "enough"
+        yield
+
+    source, plain = items(), plain_items()
+    await anext(source)
+    next(plain)
+    for each in (source, plain):
+        with move_on_after(1) as scope:
+            if cancelled:
+                scope.cancel()
+            assert await feed(each, nothing()) == "enough"
+        assert scope.cancelled_caught is cancelled
+    assert log == ["async", "plain"]
+
+
+async def test_consumer_that_has_ended_is_refused():
+    """It would swallow the first item; the source is left as it was."""
+
+    def nothing():
+        return
+        yield
+
+    consumer = nothing()
+    next(consumer, None)
+    source = iter([1, 2])
+    with pytest.raises(RuntimeError, match="nothing, which has ended already"):
+        await feed(source, consumer)
+    assert list(source) == [1, 2]
+
+
+@pytest.mark.parametrize("fails", [LookupError("close"), asyncio.CancelledError()])
+async def test_end_that_fails_keeps_no_other_queue_from_its_end(fails):
+    """After an error every queue at the end of a pipeline ends, whatever the other one does."""
+
+    class Broken:
+        async def send(self, item):
+            raise ValueError("send")
+
+        async def aclose(self):
+            await asyncio.sleep(0)
+            raise fails
+
+    queue = Queue()
+
+    @primed
+    def both():
+        first, second = into(Broken()), into(queue)
+        try:
+            while True:
+                item = yield
+                first.send(item)
+                second.send(item)
+        finally:
+            first.close()
+            second.close()
+
+    with pytest.raises(type(fails)) as caught:
+        await feed([1, 2], both())
+    assert isinstance(caught.value.__context__, ValueError)
+    assert [each async for each in queue] == []
+
+
 async def test_loop_turns_while_nothing_waits():
     """A source and a consumer that never wait let others run all the same."""
     turns = 0
