@@ -19,6 +19,7 @@ from aioconc.executors import Executor
 from aioconc.servers._connection import FIRST_WORD
 from aioconc.servers._listen import end_waits, reset_at_close
 from aioconc.servers._server import STUBBORN, Link, Lost, Refused
+from aioconc.sync import Event
 from aioconc.tasks._join import join
 
 BlockingHandler = Callable[[socket.socket], object]
@@ -43,6 +44,7 @@ class Blocking:
         tls: None: the connections are plain.
         idle_timeout: seconds; None for no limit.
         handshake_timeout: seconds.
+        draining: of the server.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Blocking:
         tls: ssl.SSLContext | None,
         idle_timeout: float | None,
         handshake_timeout: float,
+        draining: Event,
     ) -> None:
         self._handler = handler
         self._executor: Executor = executor
@@ -61,6 +64,7 @@ class Blocking:
         self._tls = tls
         self._idle_timeout = idle_timeout
         self._handshake_timeout = handshake_timeout
+        self._draining = draining
 
     async def serve(self, link: Link) -> None:
         """Call the handler in a worker; a cancellation ends its socket first."""
@@ -79,6 +83,9 @@ class Blocking:
 
         timers: list[asyncio.TimerHandle] = []
         link.drain = drain
+        if self._draining.is_set():  # it had queued until then
+            drain()
+        orderly = False
         given = _Sent(sock) if self._by_descriptor else sock
         call = asyncio.ensure_future(
             self._executor.run(
@@ -106,6 +113,7 @@ class Blocking:
                     call.exception()  # it failed as its socket was ended
                 raise cancelled
             await call
+            orderly = True
         except TimeoutError as error:
             if self._idle_timeout is None or not stood_still(own, self._idle_timeout):
                 raise  # it was something else that took too long
@@ -118,6 +126,8 @@ class Blocking:
             link.drain = None
             for timer in timers:
                 timer.cancel()
+            if not orderly:  # a process that has died could not say so itself
+                reset_at_close(own)
             sock.close()
             link.sock = None
             own.close()

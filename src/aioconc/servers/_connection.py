@@ -7,6 +7,7 @@ the connection is left to the server.
 
 import asyncio
 import select
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 import anyio
 from anyio.abc import ByteStream, SocketAttribute
 
-from aioconc.servers._idle import IdleClock
+from aioconc.servers._idle import Failures, IdleClock
 from aioconc.sync import Event
 from aioconc.tasks import CancelScope
 
@@ -22,6 +23,9 @@ T = TypeVar("T")
 
 # Bytes that are sent in one piece: a client that takes one has not stood still.
 _PIECE = 262_144
+
+# Errors that are remembered: as many may come together in one group, sending and receiving.
+_FAILURES = 8
 
 # Seconds. A client that has sent nothing yet has perhaps only just connected when the server begins
 # to drain: it gets so long to say what it wants.
@@ -65,8 +69,9 @@ class Connection(ByteStream):
         self._has_received = False
         # Blocks of `until_drain` that are open now.
         self._waits: set[CancelScope] = set()
-        # What tells of the client's end rather than of a fault of the handler.
-        self._failures: list[BaseException] = []
+        # What tells of the client's end rather than of a fault of the handler: the newest errors, since
+        # a handler may outlive any number of them.
+        self._failures: Failures = deque(maxlen=_FAILURES)
         self._receiving = self._sending = None
         if idle_timeout is not None:
             self._receiving = IdleClock(idle_timeout, "sent nothing", self._failures)
@@ -187,6 +192,7 @@ class Connection(ByteStream):
 
     def _stop_clocks(self) -> None:
         """Nothing is received or sent any more."""
+        self._failures.clear()  # they refer to this connection
         for clock in (self._receiving, self._sending):
             if clock is not None:
                 clock.close()

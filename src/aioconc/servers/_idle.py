@@ -5,8 +5,12 @@ timer, which looks now and then, instead of one for each operation.
 """
 
 import asyncio
+from collections import deque
 from types import TracebackType
 from typing import Any
+
+# Those that a connection remembers.
+Failures = deque[BaseException]
 
 
 # Rule 1: `_task` is set iff an operation is under way; the timer may be set longer than that.
@@ -33,7 +37,7 @@ class IdleClock:
         "_what",
     )
 
-    def __init__(self, seconds: float, what: str, failures: list[BaseException]) -> None:
+    def __init__(self, seconds: float, what: str, failures: Failures) -> None:
         self._seconds = seconds
         self._what = what
         self._failures = failures

@@ -10,6 +10,7 @@ from anyio.abc import ByteStream, SocketStream
 from anyio.streams.tls import TLSStream
 
 from aioconc.servers._connection import Connection
+from aioconc.servers._idle import Failures
 from aioconc.servers._listen import reset_at_close
 from aioconc.servers._server import Link, Lost, Refused, settled
 from aioconc.sync import Event
@@ -110,7 +111,7 @@ class InTask:
         """Nothing is kept."""
 
 
-def told_by(error: BaseException, failures: list[BaseException]) -> bool:
+def told_by(error: BaseException, failures: Failures) -> bool:
     """Whether the error, or all in the group, came from the connection itself."""
     if isinstance(error, BaseExceptionGroup):
         return all(told_by(each, failures) for each in error.exceptions)

@@ -8,6 +8,7 @@ queued, and closes then; a socket that belongs to somebody else is left as it is
 import contextlib
 import ctypes
 import errno
+import inspect
 import socket
 import struct
 import sys
@@ -95,6 +96,8 @@ def check_sockets(call: str, sockets: Any) -> list[socket.socket]:
     """Those of the caller: stream sockets with an address."""
     if isinstance(sockets, socket.socket):
         raise TypeError(f"{call} expected a sequence of sockets, got one; pass sockets=[sock]")
+    if not isinstance(sockets, Iterable):
+        raise TypeError(f"{call} expected a sequence of sockets, got {sockets!r}")
     found: list[socket.socket] = [*sockets]
     if not found:
         raise ValueError(f"{call} needs a socket at least; sockets= is empty")
@@ -105,9 +108,21 @@ def check_sockets(call: str, sockets: Any) -> list[socket.socket]:
             raise ValueError(f"{call} got a closed socket")
         if each.type != socket.SOCK_STREAM:
             raise ValueError(f"{call} serves stream sockets, got {each!r}")
-        if each.family != getattr(socket, "AF_UNIX", None) and not each.getsockname()[1]:
+        name = each.getsockname()
+        if not (name if each.family == getattr(socket, "AF_UNIX", None) else name[1]):
             raise ValueError(f"{call} got a socket without an address: bind {each!r} first")
     return found
+
+
+def check_callback(name: str, function: Any, of: str) -> None:
+    """A plain function that somebody is told with."""
+    if not callable(function):
+        raise TypeError(f"{name} must be a function of {of}, got {function!r}")
+    if inspect.iscoroutinefunction(function):
+        raise TypeError(
+            f"{name} must be a plain function of {of}, got the async function "
+            f"{function.__qualname__}, which nobody would await"
+        )
 
 
 def check_port(call: str, port: Any) -> int:

@@ -17,6 +17,7 @@ from aioconc._wire._pickled import pickled
 from aioconc.errors import SerializationError
 from aioconc.runtime._run import LoopChoice
 from aioconc.servers._listen import (
+    check_callback,
     check_port,
     check_sockets,
     hosts_of,
@@ -63,7 +64,8 @@ def serve_prefork(
             the main module does not see new code at a reload.
         port: 0 to 65535; 0 for one that is free, which `on_ready` is told. None only with `sockets`.
         host: name or address to listen on, or several; None for all addresses of this machine.
-        sockets: listen on these instead, which stay open and belong to the caller.
+        sockets: listen on these instead, which stay open and belong to the caller. They do not
+            block any more afterwards.
         workers: processes, int >= 1; None: the usable cores.
         backlog: connections, int >= 1, that the kernel queues.
         reuse_port: a socket of its own for each worker, with SO_REUSEPORT, rather than one that all
@@ -111,8 +113,8 @@ def serve_prefork(
     check_seconds("start_timeout", start_timeout, zero=False)
     if not callable(loop):
         check_choice("loop", loop, ("auto", "asyncio", "uvloop"))
-    if on_ready is not None and not callable(on_ready):
-        raise TypeError(f"on_ready must be a function of the port, got {on_ready!r}")
+    if on_ready is not None:
+        check_callback("on_ready", on_ready, "the port")
     given = None
     if sockets is not None:
         if port is not None or host is not None or reuse_port:

@@ -19,6 +19,7 @@ from aioconc.servers._connection import Connection
 from aioconc.servers._in_task import InTask
 from aioconc.servers._listen import (
     AddressInfo,
+    check_callback,
     check_port,
     check_sockets,
     hosts_of,
@@ -116,7 +117,7 @@ async def serve_tcp(
         port: 0 to 65535; 0 for one that is free. None only with `sockets`.
         host: name or address to listen on, or several; None for all addresses of this machine.
         sockets: listen on these instead, which stay open and belong to the caller: those of a
-            supervisor, of systemd, or local ones.
+            supervisor, of systemd, or local ones. They do not block any more afterwards.
         limit: most connections at a time, int >= 1, or `math.inf` with "task". None: 1000, or with
             "process" the number of usable cores.
         per_connection: what serves a connection: a "task" in this loop, a "thread", or a worker
@@ -128,7 +129,8 @@ async def serve_tcp(
         timeout: seconds > 0 that one connection may take in all; None for no limit.
         idle_timeout: seconds > 0 that a client may send nothing while it is waited for, or take
             nothing while it is sent to; the handler then gets a `TimeoutError`. None for no limit.
-        handshake_timeout: seconds > 0 for a TLS handshake, which holds up nobody else.
+        handshake_timeout: seconds > 0 for a TLS handshake, which holds up nobody else; with "task"
+            also for the good-bye of TLS.
         on_error: called with the exception of a handler that failed, and the client's address;
             None: it is logged.
         task_status: told of the `TcpServer` once it accepts: `await group.start(serve_tcp, ...)`
@@ -175,8 +177,8 @@ async def serve_tcp(
         if value is not None:
             check_seconds(name, value, zero=False, none="pass None for no limit")
     _check_tls(ssl, per_connection)
-    if on_error is not None and not callable(on_error):
-        raise TypeError(f"on_error must be a function of (error, address), got {on_error!r}")
+    if on_error is not None:
+        check_callback("on_error", on_error, "(error, address)")
     given = None
     if sockets is not None:
         if port is not None or host is not None or reuse_port:
@@ -262,6 +264,7 @@ def _way(
         tls=ssl,
         idle_timeout=idle_timeout,
         handshake_timeout=handshake_timeout,
+        draining=server.draining,
     )
 
 
@@ -306,6 +309,11 @@ def _check_tls(ssl: Any, per_connection: PerConnection) -> None:
         raise TypeError(
             f"ssl must be an ssl.SSLContext, got {ssl!r}; make one with "
             "ssl.create_default_context(ssl.Purpose.CLIENT_AUTH) and load_cert_chain"
+        )
+    if ssl.protocol is tls.PROTOCOL_TLS_CLIENT:
+        raise ValueError(
+            "ssl is for clients, so that every handshake would fail; make it with "
+            "ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)"
         )
     if per_connection == "process":
         raise ValueError(

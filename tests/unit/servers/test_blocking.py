@@ -27,6 +27,7 @@ def crash(sock: socket.socket) -> None:
 
 def exit_hard(sock: socket.socket) -> None:
     sock.recv(1)
+    sock.sendall(b"half")
     os._exit(3)
 
 
@@ -90,14 +91,14 @@ async def test_a_failing_handler_costs_its_connection_alone(kind: Any) -> None:
 
 @pytest.mark.slow
 async def test_a_worker_process_that_dies_costs_its_connection_alone() -> None:
-    """The failure says so, and another process serves the next client."""
+    """The failure says so, half an answer does not look whole, and another process serves the next."""
     told: list[Exception] = []
     options: dict[str, Any] = {"per_connection": "process", "limit": 1}
     async with serving(exit_hard, on_error=lambda e, _: told.append(e), **options) as server:
         for _ in range(2):
             async with client(server) as (reader, writer):
                 writer.write(b"x")
-                assert await end_of(reader) in ("end", "reset")
+                assert await end_of(reader) == "reset"
     assert [type(each).__name__ for each in told] == ["WorkerCrashed"] * 2
 
 
@@ -112,6 +113,18 @@ async def test_a_drain_is_told_by_the_end_of_the_data(kind: Any) -> None:
         assert await reader.readexactly(5) == b"ready"
         server.drain()
         assert await end_of(reader) == "end after b'good-bye'"
+    assert server.statistics().cut_off == 0
+
+
+@pytest.mark.slow
+async def test_who_had_queued_when_the_drain_began_is_told_of_it_too() -> None:
+    """Its handler begins after that, and would else wait for its client until the deadline."""
+    async with serving(hold, per_connection="thread", limit=1, drain=30) as server:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as sock:
+            server.drain()  # no callback of the loop has come in between
+            assert server.statistics().active == 1
+            assert await asyncio.to_thread(sock.recv, 5, socket.MSG_WAITALL) == b"ready"
+            assert await asyncio.to_thread(sock.recv, 8, socket.MSG_WAITALL) == b"good-bye"
     assert server.statistics().cut_off == 0
 
 

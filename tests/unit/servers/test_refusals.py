@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 import threading
 from typing import Any
 
@@ -42,6 +43,9 @@ async def app(sockets: Any) -> None:
         ({"handshake_timeout": None}, TypeError, "handshake_timeout must be a number of seconds"),
         ({"ssl": True}, TypeError, "ssl must be an ssl.SSLContext, got True; make one with"),
         ({"on_error": "raise"}, TypeError, "on_error must be a function of (error, address)"),
+        ({"on_error": app}, TypeError, "got the async function app, which nobody would await"),
+        ({"ssl": ssl.create_default_context()}, ValueError, "ssl is for clients, so that every"),
+        ({"sockets": 3}, TypeError, "expected a sequence of sockets, got 3"),
         ({"host": 1}, TypeError, "host must be a name, names or None, got 1"),
         ({"host": []}, TypeError, "host must be a name, names or None"),
         ({"port": 0, "sockets": [3]}, ValueError, "sockets= and port, host or reuse_port"),
@@ -81,8 +85,6 @@ async def test_handlers_of_serve_tcp() -> None:
 
 async def test_tls_in_worker_processes_is_refused() -> None:
     """The error says what to do instead."""
-    import ssl
-
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     with pytest.raises(ValueError, match="wrap the socket in the handler, or use a thread"):
         await serve_tcp(blocking, 0, per_connection="process", ssl=context)
@@ -102,6 +104,12 @@ async def test_sockets_that_cannot_be_served() -> None:
             await serve_tcp(handler, sockets=[sock])
         with pytest.raises(TypeError, match=r"pass sockets=\[sock\]"):
             await serve_tcp(handler, sockets=sock)  # type: ignore[call-overload]
+    if hasattr(socket, "AF_UNIX"):
+        with (
+            socket.socket(socket.AF_UNIX) as sock,
+            pytest.raises(ValueError, match="without an address: bind"),
+        ):
+            await serve_tcp(handler, sockets=[sock])
 
 
 @pytest.mark.parametrize(
@@ -114,6 +122,11 @@ async def test_sockets_that_cannot_be_served() -> None:
         ({"restart_window": 0}, ValueError, "restart_window must be a number of seconds > 0"),
         ({"start_timeout": 0}, ValueError, "start_timeout must be a number of seconds > 0"),
         ({"loop": "trio"}, ValueError, "loop must be one of 'auto', 'asyncio', 'uvloop'"),
+        (
+            {"on_ready": app},
+            TypeError,
+            "on_ready must be a plain function of the port, got the async",
+        ),
         ({"on_ready": True}, TypeError, "on_ready must be a function of the port, got True"),
         ({"sockets": [], "port": 0}, ValueError, "sockets= and port, host or reuse_port"),
     ],

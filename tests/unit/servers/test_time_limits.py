@@ -55,6 +55,24 @@ async def test_a_handler_may_answer_a_time_out() -> None:
     assert server.statistics().timed_out == 0
 
 
+async def test_a_handler_may_answer_any_number_of_time_outs() -> None:
+    """What is remembered of them does not grow, and nothing of them is kept at the end."""
+    remembered: list[int] = []
+    connections: list[Connection] = []
+
+    async def handler(connection: Connection) -> None:
+        connections.append(connection)
+        for _ in range(12):
+            with pytest.raises(TimeoutError):
+                await connection.receive()
+            remembered.append(len(connection._failures))
+
+    async with serving(handler, idle_timeout=0.001) as server, client(server) as (reader, _):
+        assert await end_of(reader) == "end"
+    assert remembered == [1, 2, 3, 4, 5, 6, 7, 8, 8, 8, 8, 8]
+    assert not connections[0]._failures
+
+
 async def test_a_client_that_dribbles_is_gone_after_the_timeout() -> None:
     """One byte now and then is not idle, but `timeout` counts for the connection as a whole."""
 
