@@ -1,12 +1,11 @@
 """`no_blocking` names what holds the loop, and never what does not."""
 
 import asyncio
-import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, thread_time
 
 import pytest
 
@@ -19,6 +18,8 @@ pytestmark = pytest.mark.loops("all")
 THRESHOLD = 0.02
 LONG = 0.1
 
+RETRIES = 20  # for what a busy machine may hide: what it may have caused is not reported
+
 
 def line(marker: str) -> str:
     """How a report names the line of this file that ends in `# marker`."""
@@ -27,36 +28,49 @@ def line(marker: str) -> str:
     return f"{Path(__file__).name}:{number} in "
 
 
-@contextlib.contextmanager
-def stalls(threshold: float = THRESHOLD) -> Iterator[list[Stall]]:
-    """What is found in the block, in which something must be."""
-    found: list[Stall] = []
-    with pytest.raises(BlockingError) as caught, no_blocking(threshold) as report:
-        yield found
-    found += report.stalls
-    assert list(caught.value.stalls) == [str(each) for each in found]
-    for each in caught.value.stalls:
-        assert each in str(caught.value)
+async def stalls(
+    where: str, scenario: Callable[[], Awaitable[object]], *, count: int = 1
+) -> list[Stall]:
+    """The stalls at a place that the scenario holds the loop at, so many times.
+
+    Never more than that. On a busy machine there may be others too, or one of these not, since the
+    time for which the machine let it wait does not count: then once more.
+    """
+    for _ in range(RETRIES):
+        found: list[Stall] = []
+        try:
+            with no_blocking(THRESHOLD) as report:
+                found = report.stalls
+                await scenario()
+        except BlockingError as error:
+            assert list(error.stalls) == [str(each) for each in found]
+            for each in error.stalls:
+                assert each in str(error)
+        else:
+            assert found == []
+        here = [each for each in found if where in str(each.site)]
+        assert len(here) <= count, here
+        if len(here) == count:
+            return here
+    return pytest.fail("never found")
 
 
 def compute(seconds: float) -> None:
-    end = perf_counter() + seconds
-    while perf_counter() < end:
-        pass  # computes
+    end = thread_time() + seconds  # of a processor, however often others have it meanwhile
+    while thread_time() < end:
+        pass
 
 
 async def test_blocking_call_is_named_with_its_line() -> None:
     """A call that sleeps is shown as it is written, with the line and for how long."""
 
     async def fetch() -> None:
+        await asyncio.sleep(0.001)
         time.sleep(LONG)  # sleeps
 
-    with stalls() as found:
-        await asyncio.sleep(0.001)
-        await fetch()
-    (stall,) = found
+    (stall,) = await stalls(line("sleeps"), fetch)
     assert stall.code == "time.sleep(LONG)"
-    assert line("sleeps") in str(stall.site) and str(stall.site).endswith("fetch")
+    assert str(stall.site).endswith("fetch")
     assert stall.inside == ""
     assert stall.seconds > THRESHOLD
     assert f"{stall.seconds:.3f} s: `time.sleep(LONG)` at " in str(stall)
@@ -65,36 +79,40 @@ async def test_blocking_call_is_named_with_its_line() -> None:
 async def test_call_inside_of_the_standard_library_is_named_too() -> None:
     """The line is the user's, and the report says where within the library it was."""
     event = threading.Event()
-    with stalls() as found:
+
+    async def scenario() -> None:
         await asyncio.sleep(0)
         event.wait(LONG)  # waits
         await asyncio.sleep(0.001)
-    (stall,) = found
+
+    (stall,) = await stalls(line("waits"), scenario)
     assert stall.code == "event.wait(LONG)"
-    assert line("waits") in str(stall.site)
     assert "threading.py" in stall.inside and "wait" in stall.inside
 
 
 async def test_computing_is_named_too() -> None:
     """Plain Python that takes long holds the loop as much as a call that waits."""
-    with stalls() as found:
+
+    async def scenario() -> None:
         await asyncio.sleep(0)
         compute(2 * LONG)
         await asyncio.sleep(0.001)
-    (stall,) = found
-    assert str(stall.site).endswith("in compute")
+
+    await stalls("in compute", scenario)
 
 
 async def test_code_that_keeps_the_interpreter_to_itself_is_named_too() -> None:
     """One long call into C lets the watchdog not run either; it is found right after."""
-    for _ in range(10):  # what a busy machine may have caused is not reported
-        with contextlib.suppress(BlockingError), no_blocking(THRESHOLD) as report:
-            await asyncio.sleep(0.01)
-            assert sum(range(10_000_000)) > 0  # one call
-            await asyncio.sleep(0.001)
-        if any(line("one call") in str(each.site) for each in report.stalls):
-            return
-    pytest.fail("never found")
+    length = 10_000_000
+
+    async def scenario() -> None:
+        nonlocal length
+        await asyncio.sleep(0.01)
+        assert sum(range(length)) > 0  # one call
+        await asyncio.sleep(0.001)
+        length += 5_000_000  # the next try, if there is one, is easier to see on a busy machine
+
+    await stalls(line("one call"), scenario)
 
 
 async def test_callback_that_is_no_task_is_named_too() -> None:
@@ -103,21 +121,23 @@ async def test_callback_that_is_no_task_is_named_too() -> None:
     def callback() -> None:
         time.sleep(LONG)  # in a callback
 
-    with stalls() as found:
+    async def scenario() -> None:
         asyncio.get_running_loop().call_soon(callback)
         await asyncio.sleep(0.01)
-    (stall,) = found
-    assert line("in a callback") in str(stall.site)
+
+    await stalls(line("in a callback"), scenario)
 
 
 async def test_each_stall_is_named_once() -> None:
     """Two stalls are two lines, however often they were looked at."""
-    with stalls() as found:
+
+    async def scenario() -> None:
         for _ in range(2):
             await asyncio.sleep(0.001)
-            time.sleep(LONG)
+            time.sleep(LONG)  # twice
             await asyncio.sleep(0.001)
-    assert len(found) == 2
+
+    await stalls(line("twice"), scenario, count=2)
 
 
 async def test_stall_in_another_task_is_found() -> None:
@@ -126,11 +146,11 @@ async def test_stall_in_another_task_is_found() -> None:
     async def other() -> None:
         time.sleep(LONG)  # other task
 
-    with stalls() as found:
+    async def scenario() -> None:
         await asyncio.create_task(other())
         await asyncio.sleep(0.001)
-    (stall,) = found
-    assert line("other task") in str(stall.site)
+
+    await stalls(line("other task"), scenario)
 
 
 async def test_waiting_is_not_blocking() -> None:
@@ -185,31 +205,35 @@ async def test_machine_that_is_busy_is_not_taken_for_a_stall() -> None:
 def test_virtual_clock_and_order_are_left_alone() -> None:
     """Nothing is scheduled in a loop of asyncio: hours pass at once, and stalls are real ones."""
 
-    async def main() -> float:
+    async def main() -> None:
         loop = asyncio.get_running_loop()
         with no_blocking(THRESHOLD):
             for _ in range(100):
                 await asyncio.sleep(36)
-        with stalls() as found:
-            await asyncio.sleep(3600)
-            time.sleep(LONG)
-            await asyncio.sleep(0)
-        assert len(found) == 1
-        return loop.time()
+        assert loop.time() == pytest.approx(3600)
+        await stalls(line("in virtual time"), scenario)
 
-    began = perf_counter()
+    async def scenario() -> None:
+        await asyncio.sleep(3600)
+        time.sleep(LONG)  # in virtual time
+        await asyncio.sleep(0)
+
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        assert runner.run(main()) == pytest.approx(7200)
-    assert perf_counter() - began < 30
+        runner.run(main())
 
 
 async def test_exception_of_the_block_leaves_with_the_stalls_as_a_note() -> None:
     """What the block raised is not hidden by what held it up."""
-    with pytest.raises(LookupError) as caught, no_blocking(THRESHOLD):
-        await asyncio.sleep(0.001)
-        time.sleep(LONG)
-        raise LookupError
-    (note,) = caught.value.__notes__
+    notes: list[str] = []
+    for _ in range(RETRIES):
+        with pytest.raises(LookupError) as caught, no_blocking(THRESHOLD):
+            await asyncio.sleep(0.001)
+            time.sleep(LONG)
+            raise LookupError
+        notes = getattr(caught.value, "__notes__", [])
+        if notes:
+            break
+    (note,) = notes
     assert "held up" in note and "time.sleep(LONG)" in note
 
 
@@ -231,11 +255,14 @@ async def test_block_that_is_cancelled_raises_its_cancellation() -> None:
 
 async def test_blocks_may_be_nested() -> None:
     """Each has a watchdog and a threshold of its own."""
-    with no_blocking(60) as outer, stalls() as found:
+
+    async def scenario() -> None:
         await asyncio.sleep(0.001)
-        time.sleep(LONG)
+        time.sleep(LONG)  # nested
         await asyncio.sleep(0.001)
-    assert len(found) == 1
+
+    with no_blocking(60) as outer:
+        await stalls(line("nested"), scenario)
     assert outer.stalls == []
 
 
