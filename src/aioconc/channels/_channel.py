@@ -11,32 +11,30 @@ import socket
 import types
 import warnings
 from collections.abc import Generator, Iterable
-from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from anyio.abc import ObjectStream
 
-from aioconc._bridge._errand import run_errand
 from aioconc._internal._check import check_count, check_timeout
 from aioconc._wire import _channel as wire
-from aioconc._wire._body import OUT_OF_BAND, Parts, fill_arena, ready, take_apart
+from aioconc._wire._body import OUT_OF_BAND, Parts, ready, take_apart
 from aioconc._wire._channel import Machine
 from aioconc.channels import _moving
 from aioconc.channels._end import MOST_MANY, End
+from aioconc.channels._large import done, filled
 from aioconc.channels._packing import (
     Raw,
     as_bytes,
     gather,
     in_thread,
-    is_large,
     pack,
     takes_long,
     unpack,
 )
 from aioconc.channels._peer import LastLook
+from aioconc.channels._statistics import ChannelStatistics
 from aioconc.sync._home import refuse
-from aioconc.sync._wait_queue import TaskWaiter, WaitStatistics, waiting
+from aioconc.sync._wait_queue import TaskWaiter, waiting
 
 if TYPE_CHECKING:
     from aioconc.channels._sync_channel import SyncChannel
@@ -52,29 +50,6 @@ _TURN: Final = 64
 def _turn() -> Generator[None, None, None]:
     """Let the loop turn once."""
     yield
-
-
-@dataclass(frozen=True)
-class ChannelStatistics(WaitStatistics):
-    """The state of one end of a channel.
-
-    Attributes:
-        capacity: items that may be on their way in each direction.
-        items_ready: items that have arrived and were not received.
-        credits_free: items that may be sent at once.
-        undelivered: items sent of which it is not known that the other end took them.
-        bytes_unsent: bytes of sent items that the system has not taken yet.
-        peer: process id of the other end; None: it is on its way there.
-        closed: whether this end is closed, or has moved.
-    """
-
-    capacity: int
-    items_ready: int
-    credits_free: int
-    undelivered: int
-    bytes_unsent: int
-    peer: int | None
-    closed: bool
 
 
 class Channel(ObjectStream[T]):
@@ -257,7 +232,7 @@ class Channel(ObjectStream[T]):
             return unpack(raw)
         raw = in_thread(raw)
         try:
-            await _done(raw[1])
+            await done(raw[1])
         except BaseException:
             self._end.put_back([raw])
             raise
@@ -417,33 +392,11 @@ class Channel(ObjectStream[T]):
     async def _send_large(self, kind: int, parts: Parts) -> None:
         """Send an item with a reserved credit, copying its buffers in a thread if that takes long."""
         end = self._end
-        arenas = end._arenas
-        if not is_large(parts):
-            lease = fill_arena(parts, arenas)
-        else:
-            outcome: Future[Any] = Future()
-            outcome.set_running_or_notify_cancel()
-            wanted = True
-
-            def copy() -> None:
-                try:
-                    outcome.set_result(arenas.fill(parts.for_arena, lambda: wanted))
-                except BaseException as error:
-                    outcome.set_exception(error)
-
-            def give_back(future: "Future[Any]") -> None:
-                if future.exception() is None and (lease := future.result()) is not None:
-                    arenas.give_back([lease.number])
-
-            run_errand(copy)
-            try:
-                await _done(outcome)
-                lease = outcome.result()
-            except BaseException:
-                wanted = False
-                outcome.add_done_callback(give_back)
-                end.leave_places(1)
-                raise
+        try:
+            lease = await filled(end._arenas, parts)
+        except BaseException:
+            end.leave_places(1)
+            raise
         if not end.send_large(kind, parts, lease):
             raise await self._why_not_sent()
 
@@ -509,7 +462,7 @@ class Channel(ObjectStream[T]):
         finally:
             done = end.finish_close()
         if not done:
-            raise not_all_sent(end, timeout)
+            raise end.why_not_all_sent(timeout)
 
     # ------------------------------------------------------------------ looking
 
@@ -605,29 +558,6 @@ class Channel(ObjectStream[T]):
     async def _why_not_sent(self) -> Exception:
         await self._learn()
         return self._end.why_not_sent()
-
-
-async def _done(future: "Future[Any]") -> None:
-    """Wait until a thread has set the outcome, whatever it is."""
-    here = asyncio.wrap_future(future)
-    try:
-        await asyncio.wait([here])
-    finally:
-        # Nothing of it is to reach a loop that is closed by then; and it was looked at.
-        if not here.cancel():
-            here.exception()
-
-
-def not_all_sent(end: End, timeout: float | None) -> Exception:
-    """What a close raises that had no time to send all."""
-    from aioconc.channels._errors import BrokenChannel
-
-    undelivered = end.machine.undelivered
-    return BrokenChannel(
-        f"the channel was closed before all was sent, since the other end made no room in {timeout} "
-        f"s; of the items sent, {undelivered} may not have been received",
-        undelivered=undelivered,
-    )
 
 
 def open_channel(

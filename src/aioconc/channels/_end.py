@@ -499,6 +499,15 @@ class End(Link):
             )
         return self._death()
 
+    def why_not_all_sent(self, timeout: float | None) -> BrokenChannel:
+        """What a close raises that had no time to send all."""
+        undelivered = self.machine.undelivered
+        return BrokenChannel(
+            "the channel was closed before all was sent, since the other end made no room in "
+            f"{timeout} s; of the items sent, {undelivered} may not have been received",
+            undelivered=undelivered,
+        )
+
     def _is_closed(self) -> ChannelClosed:
         if self.moved is not None:
             return ChannelClosed(

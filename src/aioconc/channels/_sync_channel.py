@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from aioconc._internal._check import check_count
 from aioconc._wire import _channel as wire
 from aioconc._wire._body import OUT_OF_BAND, Parts, fill_arena, ready, take_apart
-from aioconc.channels._channel import not_all_sent
 from aioconc.channels._end import MOST_MANY, End
 from aioconc.channels._errors import EndOfStream
 from aioconc.channels._link import Parked
@@ -282,7 +281,7 @@ class SyncChannel(Generic[T]):
         finally:
             done = end.finish_close()
         if not done:
-            raise not_all_sent(end, timeout)
+            raise end.why_not_all_sent(timeout)
 
     def __enter__(self) -> "SyncChannel[T]":
         return self
