@@ -106,7 +106,7 @@ class Watchdog:
     ) -> None:
         self._threshold = threshold
         self._observer = observer
-        self._pause = max(threshold / looks, _SHORTEST_PAUSE)
+        self._pause = min(max(threshold / looks, _SHORTEST_PAUSE), threading.TIMEOUT_MAX)
         self._subject = LoopThread(loop, self._pause, timer=timer)
         self.worked: Final = self._subject.worked
         self.slices: Final = self._subject.delayed.slices
@@ -133,7 +133,9 @@ class Watchdog:
     def end(self) -> None:
         """Look once more and stop."""
         self._told_to_end.release()
-        self._thread.join()
+        # The collector may end a forgotten block in any thread, this one's included.
+        if self._thread is not threading.current_thread():
+            self._thread.join()
         self._subject.end()
 
     def _watch(self) -> None:

@@ -143,7 +143,7 @@ class BlockingIteration(Iterator[T], Generic[T]):
         self.close()
 
     def __del__(self) -> None:
-        self._reading.close(wait=False)
+        self._reading.desert()
 
     def __repr__(self) -> str:
         return f"<iterate_blocking of {self._reading.name}, {self._reading.state}>"
@@ -223,6 +223,15 @@ class _Reading(Generic[T]):
                 if self._loop_is_closed():
                     return
             self._raise_error()
+
+    def desert(self) -> None:
+        """Nobody has the iteration any more; called by the collector, which may run anywhere.
+
+        So it takes no lock: this thread may hold it already.
+        """
+        self._deserted = self._closed = True
+        if self._begun and self._loop is not None:
+            mailbox_of(self._loop).post(self._loop, self._leave)
 
     def _begin(self) -> None:
         """Have the loop read, with the context variables of this thread."""
@@ -313,6 +322,12 @@ class _Reading(Generic[T]):
         if self._task is not None and self._interruptible:
             self._interruptible = False
             self._task.cancel()
+
+    def _leave(self) -> None:
+        self._items.shutdown(immediate=True)
+        self._cancel()
+        if self._ended.is_set():
+            self._report()
 
     def _finish(self, task: "asyncio.Task[None] | Future[None]") -> None:
         error = self._error

@@ -211,6 +211,14 @@ def _answer(future: Future[Any], error: BaseException | None, value: Any) -> Non
         future.set_exception(error)
 
 
+def _runs(task: "asyncio.Task[Any] | None") -> bool:
+    """Whether this is the task that runs here: GeneratorExit then closes an async generator in it."""
+    try:
+        return asyncio.current_task() is task
+    except RuntimeError:  # no loop runs
+        return False
+
+
 async def _await(awaitable: Awaitable[R]) -> R:
     return await awaitable
 
@@ -241,12 +249,13 @@ async def open_portal() -> AsyncIterator[Portal]:
         'slept'
     """
     portal = Portal()
+    host = asyncio.current_task()
     try:
         yield portal
-    except GeneratorExit:  # destroyed: there is no loop to await in
-        portal._abandon()
-        raise
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, GeneratorExit) and not _runs(host):
+            portal._abandon()  # destroyed: there is no loop to await in
+            raise
         portal._close()
         await portal._join(cancel=True)
         raise

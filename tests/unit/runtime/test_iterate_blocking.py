@@ -307,6 +307,27 @@ def test_closing_after_the_loop_was_closed_does_not_wait(monkeypatch: pytest.Mon
     gc.collect()
 
 
+async def test_the_collector_may_drop_an_iteration_anywhere() -> None:
+    """Also in a thread that holds one of its locks just then; the reading ends all the same."""
+    source = Source()
+    over = threading.Event()
+
+    def work(loop: asyncio.AbstractEventLoop) -> None:
+        items = iterate_blocking(source.items(), loop, buffer=1)
+        next(items)
+        reading = items._reading
+        with reading._lock, reading._items._mutex, reading._room._mutex:
+            del items
+            gc.collect()
+        over.set()
+
+    thread = threading.Thread(target=work, args=(here(),), daemon=True)
+    thread.start()
+    await until(over.is_set)
+    thread.join()
+    await until(lambda: source.closed_in)
+
+
 async def test_the_source_sees_the_context_of_the_thread() -> None:
     """A copy, at the time of the first item."""
 

@@ -5,6 +5,7 @@ import concurrent.futures
 import contextvars
 import gc
 import threading
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -358,6 +359,30 @@ def test_a_call_into_a_loop_that_was_closed_is_refused() -> None:
     gc.collect()
 
 
+async def test_no_call_outlives_a_block_in_an_async_generator_that_is_closed() -> None:
+    """There is a task that can wait: calls are cancelled, and have ended when `aclose` returns."""
+    log = []
+
+    async def endless() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            log.append("clean")
+
+    async def items() -> AsyncGenerator["concurrent.futures.Future[None]", None]:
+        async with open_portal() as portal:
+            yield portal.start_task_soon(endless)
+
+    source = items()
+    call = await anext(source)
+    await asyncio.sleep(0.001)
+    await source.aclose()
+    assert log == ["clean"]
+    with pytest.raises(TaskCancelled):
+        call.result(timeout=0)
+
+
 @pytest.mark.parametrize("careless", [True, False])
 async def test_a_block_that_is_destroyed_answers_all_calls(careless: bool) -> None:
     """No future is left without an answer."""
@@ -370,7 +395,9 @@ async def test_a_block_that_is_destroyed_answers_all_calls(careless: bool) -> No
                 raise KeyError("nobody hears this")
 
     block = open_portal()
-    portal = await block.__aenter__()
+    portal = await asyncio.create_task(
+        block.__aenter__()
+    )  # whose task has ended, and waits no more
     running = portal.start_task_soon(endless)
     await asyncio.sleep(0.001)
     posted = portal.start_task_soon(see_color)

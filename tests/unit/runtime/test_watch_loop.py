@@ -16,6 +16,7 @@ from time import perf_counter, thread_time
 
 import pytest
 
+from aioconc._bridge._watchdog import Watchdog
 from aioconc._internal import _hooks
 from aioconc.runtime import LoopStall, WatchStatistics, watch_loop
 
@@ -366,6 +367,40 @@ def test_virtual_time_is_left_alone() -> None:
 
     with asyncio.Runner(loop_factory=loop_factory()) as runner, pytest.raises(DeadlockError):
         runner.run(main())
+
+
+async def test_threshold_longer_than_any_clock_never_tells(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The system's clocks do not count so far; the watch only waits for its end."""
+    failures: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", failures.append)
+    with watch_loop(1e300) as watch:
+        await asyncio.sleep(0.001)
+    assert not failures
+    assert watch.statistics().stalls == 0
+
+
+async def test_watch_that_is_ended_in_its_own_thread_ends() -> None:
+    """The collector may end a block there that was never left; it does not wait for itself."""
+    over = threading.Event()
+
+    class Ends:
+        def __getattr__(self, name: str) -> Callable[..., None]:
+            return lambda *_, **__: None
+
+        def remember(self, frame: object, *, again: bool) -> None:
+            if not over.is_set():
+                watchdog.end()
+                over.set()
+
+    watchdog = Watchdog(
+        asyncio.get_running_loop(), 0.01, Ends(), looks=4, name="ends itself", timer=True
+    )
+    watchdog.begin()
+    await asyncio.sleep(0.001)
+    assert over.wait(30)
+    watchdog._thread.join()
 
 
 def test_needs_a_running_loop() -> None:
