@@ -55,6 +55,9 @@ class Member:
         boss: is told.
         setup: pickled; its first frame.
         sockets: listening sockets that it inherits.
+
+    Raises:
+        OSError: it cannot be started; nothing of it is left.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class Member:
         self.accepts = True
         # What it says, or what was found, to be the cause of its end.
         self.cause = ""
+        first = dump(setup)
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         held = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
@@ -92,10 +96,14 @@ class Member:
         self._sock = ours
         self.pid = self._process.pid
         self.started_at = loop.time()
-        loop.add_reader(ours, self._on_readable)
-        if self._process.pidfd >= 0:
-            loop.add_reader(self._process.pidfd, self._on_end)
-        self._send(wire.READY, *dump(setup))
+        try:
+            loop.add_reader(ours, self._on_readable)
+            if self._process.pidfd >= 0:
+                loop.add_reader(self._process.pidfd, self._on_end)
+            self._send(wire.READY, *first)
+        except BaseException:
+            self.end_now()
+            raise
 
     @property
     def exitcode(self) -> int | None:

@@ -1,7 +1,8 @@
 """What a worker process of `serve_prefork` does: one coroutine, until it is asked to end.
 
-It is asked by its supervisor, or by a SIGTERM of its own; either cancels the coroutine once. A
-second request cancels again. What it says to the supervisor: that it serves, that it accepts nothing
+It is asked by its supervisor, or by a SIGTERM of its own; whichever comes first cancels the
+coroutine, and the other does nothing, since a service manager tells both at the same time. A second
+request of either cancels again. What it says to the supervisor: that it serves, that it accepts nothing
 more, that somebody else has asked it to end, what it failed with, and its log records.
 """
 
@@ -34,6 +35,10 @@ def main(cord: Cord, setup: dict[str, Any], inherited: tuple[int, ...]) -> None:
     if setup["levels"] is not None:
         logs = Logs(cord, setup["levels"], lambda: "serve_prefork")
     worker = _Worker(cord)
+    # They were blocked from the start, so that one which came in the meantime is heard now; processes
+    # that modules of the user start as they are loaded must not inherit that.
+    signal.signal(signal.SIGTERM, worker.note_signal)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGHUP))
     status = 1
     try:
         sockets = [socket.socket(fileno=each) for each in inherited]
@@ -63,7 +68,12 @@ class _Worker:
     def __init__(self, cord: Cord) -> None:
         self._cord = cord
         self._task: asyncio.Task[Any] | None = None
+        # It is to end; and who has said so.
         self._asked = False
+        self._asked_by_supervisor = False
+        self._asked_by_signal = False
+        # A SIGTERM has come before there was a loop.
+        self._noted = False
         self._is_ready = False
 
     def say(self, kind: int, text: str = "") -> None:
@@ -79,6 +89,10 @@ class _Worker:
             self._is_ready = True
             self.say(wire.READY)
 
+    def note_signal(self, *_: object) -> None:
+        """SIGTERM, before `serve`; it is told there, since it may come in the midst of anything."""
+        self._noted = True
+
     async def serve(self, factory: Factory, sockets: list[socket.socket]) -> int:
         """Run the coroutine of the factory; the process's exit status."""
         loop = asyncio.get_running_loop()
@@ -87,8 +101,8 @@ class _Worker:
         # What came together with the first frame is no longer in the socket.
         loop.call_soon(self._on_frames, loop)
         loop.add_signal_handler(signal.SIGTERM, self._on_signal)
-        # It was blocked from the start, so that one which came in the meantime is heard now.
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGHUP))
+        if self._noted:
+            self._on_signal()
         try:
             serving = factory(sockets)
             if not hasattr(serving, "__await__"):
@@ -102,8 +116,11 @@ class _Worker:
                 raise
         finally:
             loop.remove_reader(self._cord.fileno())
+            # Blocked, since between the two lines it would kill.
+            signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
             loop.remove_signal_handler(signal.SIGTERM)
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
         if not self._asked:
             self.say(wire.ERROR, "its coroutine returned, though nobody had asked it to end")
             return 1
@@ -120,15 +137,20 @@ class _Worker:
             return
         for kind, *_ in frames:
             if kind in (wire.BYE, wire.CANCEL):
-                self._end()
+                again, self._asked_by_supervisor = self._asked_by_supervisor, True
+                self._end(again or kind == wire.CANCEL)
 
     def _on_signal(self) -> None:
         if not self._asked:
             self.say(wire.RETIRE)
-        self._end()
+        again, self._asked_by_signal = self._asked_by_signal, True
+        self._end(again)
 
-    def _end(self) -> None:
+    def _end(self, again: bool = True) -> None:
+        """Cancel the coroutine; if that was done already, only if it is asked `again`."""
         assert self._task is not None
+        if self._asked and not again:
+            return
         if not self._asked:
             self._asked = True
             self._task.get_loop().call_later(_STOPS, self.say, wire.BYE)

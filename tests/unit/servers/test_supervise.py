@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from aioconc._internal import _hooks
-from aioconc.servers import serve_prefork, serve_tcp
+from aioconc.servers import ready, serve_prefork, serve_tcp
 from tests.unit.servers.serving import echo
 
 pytestmark = pytest.mark.slow
@@ -234,3 +234,109 @@ def test_a_worker_that_is_still_starting_when_it_is_to_end_is_no_failure() -> No
 
     with steps(("worker_started", stop)):
         assert serve_prefork(slow_to_start, 0, host="127.0.0.1", workers=1, drain=0.1) == 0
+
+
+def test_a_signal_to_supervisor_and_workers_alike_asks_them_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As systemd ends a service: what is under way is finished, whoever of them hears of it first."""
+
+    async def asked_once(sockets: Sequence[socket.socket]) -> None:
+        ready()
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.sleep(0.5)  # a request under way
+
+    assert serve_prefork(asked_once, 0, host="127.0.0.1", workers=1, on_ready=stop) == 0
+
+    async def asked_before(sockets: Sequence[socket.socket]) -> None:
+        ready()
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            await asyncio.sleep(0.5)
+
+    pids: list[int] = []
+
+    class KillWorker(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "the workers are asked to end" in record.getMessage():
+                os.kill(pids[0], signal.SIGTERM)
+                time.sleep(0.2)  # it has said so, and that was not read yet
+
+    handler = KillWorker()
+    logging.getLogger("aioconc").addHandler(handler)
+    caplog.set_level(logging.INFO, "aioconc")
+    try:
+        with steps(("worker_ready", pids.append), ("ready", stop)) as seen:
+            assert serve_prefork(asked_before, 0, host="127.0.0.1", workers=1) == 0
+    finally:
+        logging.getLogger("aioconc").removeHandler(handler)
+    assert seen.count("worker_started") == 1
+
+
+def test_a_signal_while_a_worker_ends_does_not_kill_it() -> None:
+    """Nor in the moment in which its event loop lets go of the signal."""
+
+    def make_loop() -> asyncio.AbstractEventLoop:
+        class Loop(asyncio.SelectorEventLoop):
+            def remove_signal_handler(self, sig: int) -> bool:
+                done = super().remove_signal_handler(sig)
+                os.kill(os.getpid(), signal.SIGTERM)
+                return done
+
+        return Loop()
+
+    with steps(("ready", stop)):
+        assert serve(loop=make_loop) == 0
+
+
+class _Loaded:
+    """A factory that notes how it is loaded, and is asked to end the first time."""
+
+    def __init__(self, log: str) -> None:
+        self._log = log
+
+    def __reduce__(self) -> Any:
+        return _load, (self._log,)
+
+    async def __call__(self, sockets: Sequence[socket.socket]) -> None:
+        await app(sockets)
+
+
+def _load(log: str) -> _Loaded:
+    first = not Path(log).exists()
+    with Path(log).open("a") as file:
+        file.write(f"{sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ()))}\n")
+    if first:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return _Loaded(log)
+
+
+def test_what_a_factory_starts_as_it_is_loaded_inherits_no_blocked_signals(tmp_path: Path) -> None:
+    """Else a process that a module of the user starts could not be ended; and none of them is lost."""
+    log = tmp_path / "loaded"
+    with steps(("ready", stop)) as seen:
+        assert serve_prefork(_Loaded(str(log)), 0, host="127.0.0.1", workers=1, max_restarts=0) == 0
+    assert seen.count("worker_started") == 2
+    assert log.read_text() == "[]\n[]\n"
+
+
+def test_a_process_that_cannot_be_watched_is_not_left(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is ended before the failure is told."""
+    pids: list[int] = []
+
+    def add_reader(self: asyncio.SelectorEventLoop, fd: Any, *args: Any) -> None:
+        if isinstance(fd, socket.socket):
+            raise OSError(errno.ENOSPC, "no more watches")
+        pids.append(fd)
+
+    monkeypatch.setattr(asyncio.SelectorEventLoop, "add_reader", add_reader)
+    assert serve(max_restarts=0) == 1
+    assert "a worker cannot be started: [Errno 28] no more watches" in caplog.text
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
