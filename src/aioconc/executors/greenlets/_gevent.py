@@ -11,6 +11,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any
 
 from aioconc._bridge import _credits
@@ -54,6 +55,7 @@ class Hub:
     """The hub, its thread, and the letters on their way to it."""
 
     # Hub life:  starting -> open -> ending -> gone
+    #                    \-> failed: letters are called by who posts them, and find `failed` set
     # Rule 1: only the hub's thread touches gevent, but for `send` on the watcher, which may be used
     #         by any thread as long as it is open: `_watcher` is set and cleared under `_guard`.
     # Rule 2: letters must neither wait nor raise: they run in the hub itself.
@@ -67,12 +69,14 @@ class Hub:
         Args:
             gevent: the package.
             name: of the thread.
-            prepare: called in the thread before everything else.
+            prepare: called in the thread before the first letter.
             then: called in the thread once the hub is gone, as the last thing.
         """
         self._gevent = gevent
         self._prepare = prepare
         self._then = then
+        # Why there is no hub.
+        self.failed: BaseException | None = None
         self._guard = threading.Lock()
         self._watcher: Any = None
         self._letters: deque[Letter] = deque()
@@ -97,16 +101,24 @@ class Hub:
             if self._watcher is not None:
                 self._woken = True
                 self._watcher.send()
+        if self.failed is not None:
+            self._call_letters()
 
     # -- the hub's thread -------------------------------------------------------------------------
 
     def _run(self) -> None:
-        self._hub = self._gevent.get_hub()
+        try:
+            self._hub = self._gevent.get_hub()
+            watcher = self._hub.loop.async_()
+            watcher.start(self._deliver)
+            self._end = self.event()
+        except BaseException as error:  # no descriptors left, for example
+            with self._guard:
+                self.failed = error
+            self._call_letters()
+            return
         self._gevent.Greenlet.add_spawn_callback(self._note)
         self._prepare()
-        watcher = self._hub.loop.async_()
-        watcher.start(self._deliver)
-        self._end = self.event()
         with self._guard:
             self._watcher = watcher
             watcher.send()
@@ -142,6 +154,12 @@ class Hub:
         """A greenlet begins, in whatever hub."""
         if greenlet.parent is self._hub:
             self._spawned[greenlet] = name_of(greenlet._run)
+
+    def _call_letters(self) -> None:
+        """There is no hub. Several threads may do so at once."""
+        with suppress(IndexError):
+            while True:
+                self._letters.popleft()()
 
     def _deliver(self) -> None:
         self._woken = False

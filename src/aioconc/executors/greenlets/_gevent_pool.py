@@ -44,7 +44,7 @@ class GeventPool(Pool):
     def open_hub(self) -> Hub:
         """The hub, started if need be."""
         with self._hub_guard:
-            if self.hub is None:
+            if self.hub is None or self.hub.failed is not None:  # what failed is tried again
 
                 def prepare() -> None:
                     set_link(HubLink(self))
@@ -58,8 +58,41 @@ class GeventPool(Pool):
     # -- the life of a job --------------------------------------------------------------------
 
     def launch(self, job: Job) -> None:
-        hub = self.open_hub()
-        hub.post(functools.partial(hub.spawn, self._work, job))
+        try:
+            hub = self.open_hub()
+        except BaseException:  # no thread to be had
+            with self.lock:
+                self.running.discard(job)
+            raise
+        hub.post(functools.partial(self._begin, hub, job))
+
+    def _begin(self, hub: Hub, job: Job) -> None:
+        """In the hub; or, if there is none, in the thread that knows so."""
+        if hub.failed is None:
+            hub.spawn(self._work, job)
+            return
+        self._follow(self._refuse(job, hub.failed))
+        if self.closing:
+            self.check_over()
+
+    def _refuse(self, job: Job, error: BaseException) -> Job | None:
+        """The job cannot run; which one takes its place."""
+        claimed = job.claim()
+        follower = self.finish(job, False if claimed else None)
+        if claimed:
+            refusal = RuntimeError(f"{self.kind} {self.name!r} could not start its hub: {error!r}")
+            refusal.__cause__ = error
+            job.refuse(refusal)
+        return follower
+
+    def _follow(self, follower: Job | None) -> None:
+        while follower is not None:
+            try:
+                self.launch(follower)
+            except Exception as error:  # no thread to be had
+                follower = self._refuse(follower, error)
+            else:
+                return
 
     def _work(self, job: Job) -> None:
         """The life of one greenlet. But for the job's function, nothing in here waits."""
@@ -71,8 +104,7 @@ class GeventPool(Pool):
         del self.greenlets[job], self.jobs[greenlet]
         self._judge(job)
         follower = self.finish(job, good)
-        if follower is not None:
-            self.launch(follower)
+        self._follow(follower)
         if good is not None:
             # At once: collected until the hub has a moment it would cost less, but what computes
             # on without end would then keep the outcome of what has ended before.
@@ -162,18 +194,21 @@ class GeventPool(Pool):
         hub = self.hub
         with self.lock:
             left = bool(self.abandoned)
-        if hub is None or left:
+        if hub is None or hub.failed is not None or left:
             self.set_over()
         if hub is not None:
             hub.post(self._end_if_idle)
 
     def _end_if_idle(self) -> None:
         """In the hub."""
-        assert self.hub is not None
+        hub = self.hub
+        assert hub is not None
+        if hub.failed is not None:
+            return
         with self.lock:
             busy = self.running or self.abandoned or self.queue
-        if not (busy or self.greenlets or self.hub.ending):
-            self.hub.end()
+        if not (busy or self.greenlets or hub.ending):
+            hub.end()
 
     def join_threads(self) -> None:
         hub = self.hub

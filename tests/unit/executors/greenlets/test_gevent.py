@@ -75,6 +75,35 @@ async def test_calls_wait_at_the_same_time_in_one_thread() -> None:
     assert threads() == []
 
 
+@pytest.mark.parametrize("what", ["thread", "hub"])
+async def test_a_hub_that_cannot_start_costs_the_calls_that_wanted_it(
+    what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a thread or descriptor left each call says so; later ones try again, and it closes."""
+
+    def refuse(*_: object) -> None:
+        raise OSError("nothing left")
+
+    async with GeventExecutor(2) as pool, asyncio.timeout(60):
+        with monkeypatch.context() as patch:
+            if what == "thread":
+                patch.setattr(threading.Thread, "start", refuse)
+            else:
+                patch.setattr(gevent, "get_hub", refuse)
+            calls = [pool.run(int, "3") for _ in range(5)]
+            errors = await asyncio.gather(*calls, return_exceptions=True)
+        assert ["nothing left" in str(each) for each in errors] == [True] * 5
+        assert await pool.run(int, "3") == 3
+        assert not pool._greenlets.running
+    assert threads() == []
+    async with asyncio.timeout(60):
+        with monkeypatch.context() as patch:
+            patch.setattr(gevent, "get_hub", refuse)
+            async with GeventExecutor(1) as pool:
+                with pytest.raises(RuntimeError, match="could not start its hub"):
+                    await pool.run(int, "3")
+
+
 async def test_a_cancel_raises_greenlet_exit_where_it_waits(fates: list[str]) -> None:
     """Its clean-up may wait, and the call returns when that is over."""
     log: list[str] = []
