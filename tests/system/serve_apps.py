@@ -36,10 +36,10 @@ async def app(sockets: Sequence[socket]) -> None:
 
 
 async def slow_answer(connection: Connection) -> None:
-    """Takes three seconds."""
+    """Takes as long as its client wants."""
     await connection.receive()
     await connection.send(b"begun\n")
-    await asyncio.sleep(3)
+    await connection.receive()
     await connection.send(b"done\n")
 
 

@@ -43,15 +43,15 @@ def serve(app: str = "app", options: str = "drain=5", loop: str = "auto") -> str
 
 
 @pytest.mark.parametrize(
-    ("seconds", "reuse_port"),
+    ("kills", "reuse_port"),
     [
-        pytest.param(3.0, False, id="short"),
-        pytest.param(3.0, True, id="short, a socket each"),
-        pytest.param(60.0, False, marks=pytest.mark.soak, id="a minute"),
+        pytest.param(4, False, id="a few"),
+        pytest.param(8, True, marks=pytest.mark.soak, id="a few, a socket each"),
+        pytest.param(150, False, marks=pytest.mark.soak, id="many"),
     ],
 )
 async def test_kills_under_load_cost_only_the_connections_of_those_killed(
-    seconds: float, reuse_port: bool
+    kills: int, reuse_port: bool
 ) -> None:
     """Workers killed at random are replaced, and nobody else's request fails."""
     killed = set()
@@ -60,9 +60,7 @@ async def test_kills_under_load_cost_only_the_connections_of_those_killed(
     with program(serve(options=options)) as server:
         load = Load(server.port)
         async with load.running():
-            clock = asyncio.get_running_loop().time
-            end = clock() + seconds
-            while clock() < end:
+            while len(killed) < kills:
                 await load.answered_more(20)
                 if pids := children(server.process.pid):
                     killed.add(kill_one(pids, rng.randrange(100)))
@@ -72,7 +70,6 @@ async def test_kills_under_load_cost_only_the_connections_of_those_killed(
         status, err = server.finish()
     print(f"{load}; {len(killed)} kills")
     assert status == 0, err
-    assert len(killed) >= 3
     held_by = {pid for pid, _ in load.failed} - {None}
     assert held_by <= killed, load.failed
     # No more than all clients, each time; in fact it is about one.
@@ -81,7 +78,12 @@ async def test_kills_under_load_cost_only_the_connections_of_those_killed(
 
 
 @pytest.mark.parametrize(
-    ("loop", "reuse_port"), [("asyncio", False), ("uvloop", False), ("uvloop", True)]
+    ("loop", "reuse_port"),
+    [
+        ("asyncio", False),
+        pytest.param("uvloop", False, marks=pytest.mark.soak),
+        ("uvloop", True),
+    ],
 )
 async def test_sigterm_under_load_drains_without_a_failed_request(
     loop: str, reuse_port: bool
@@ -102,9 +104,16 @@ async def test_sigterm_under_load_drains_without_a_failed_request(
     assert len(load.answers) == 2
 
 
-@pytest.mark.parametrize("reuse_port", [False, True])
+@pytest.mark.parametrize(
+    ("times", "reuse_port"),
+    [
+        (1, False),
+        pytest.param(3, False, marks=pytest.mark.soak),
+        pytest.param(2, True, marks=pytest.mark.soak),
+    ],
+)
 async def test_sighup_under_load_replaces_the_workers_without_a_failed_request(
-    reuse_port: bool,
+    times: int, reuse_port: bool
 ) -> None:
     """After each SIGHUP there are other workers, and no request has failed or been refused."""
     options = f"drain=5, reuse_port={reuse_port}"
@@ -114,7 +123,7 @@ async def test_sighup_under_load_replaces_the_workers_without_a_failed_request(
         descriptors = Path(f"/proc/{server.process.pid}/fd")
         held = len([*descriptors.iterdir()])
         async with load.running():
-            for _ in range(2):
+            for _ in range(times):
                 await load.answered_more(100)
                 before = children(server.process.pid)
                 server.send(signal.SIGHUP)
@@ -130,7 +139,7 @@ async def test_sighup_under_load_replaces_the_workers_without_a_failed_request(
     print(load)
     assert not load.failed
     assert not load.refused
-    assert len(load.answers) >= 4
+    assert len(load.answers) >= times + 2
     assert not first & children(server.process.pid)
 
 
@@ -149,6 +158,7 @@ async def test_newcomers_are_refused_while_requests_under_way_are_finished() -> 
                     break
                 late.transport.abort()
         assert server.process.poll() is None
+        writer.write(b"x")
         assert await reader.readline() == b"done\n"
         writer.transport.abort()
         assert (await asyncio.to_thread(server.finish)) == (0, "")
@@ -204,7 +214,7 @@ def test_a_worker_that_is_never_ready_is_a_failure() -> None:
 
 def test_a_worker_that_will_not_end_is_killed_after_the_drain() -> None:
     """Asked twice, then killed; the status says that it was not in order."""
-    with program(serve("stubborn", "drain=0.2")) as server:
+    with program(serve("stubborn", "drain=1")) as server:
         server.send(signal.SIGTERM)
         status, err = server.finish()
     assert status == 1
@@ -225,7 +235,7 @@ def test_a_second_signal_does_not_wait_for_the_drain() -> None:
 
 def test_ctrl_c_reaches_the_supervisor_alone() -> None:
     """SIGINT to the whole group, as a terminal sends it, drains as SIGTERM does."""
-    with program(serve("stubborn", "drain=0.1")) as server:
+    with program(serve("stubborn", "drain=1")) as server:
         for pid in children(server.process.pid):
             os.kill(pid, signal.SIGINT)
             os.kill(pid, signal.SIGHUP)
@@ -241,7 +251,7 @@ def test_ctrl_c_at_a_terminal_drains() -> None:
     def take_terminal() -> None:
         fcntl.ioctl(other_end, termios.TIOCSCTTY, 0)
 
-    text = PRELUDE.format(root=str(REPOSITORY)) + serve("stubborn", "drain=0.1")
+    text = PRELUDE.format(root=str(REPOSITORY)) + serve("stubborn", "drain=1")
     process = subprocess.Popen(
         [sys.executable, "-c", text],
         stdin=other_end,
@@ -343,6 +353,7 @@ logging.basicConfig(format="%(levelname)s %(name)s %(message)s %(worker_pid)s", 
         assert f"WARNING app logged by a worker {pid}\n" in err
 
 
+@pytest.mark.soak  # the how-to serves one as well
 async def test_an_aiohttp_application_is_served() -> None:
     """By all workers, through a reload without a failed request, and SIGTERM ends it with 0."""
     import aiohttp

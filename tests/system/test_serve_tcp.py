@@ -100,7 +100,9 @@ def test_sigterm_lets_a_request_under_way_finish() -> None:
     text = """
 async def handler(connection):
     await connection.receive()
-    await asyncio.sleep(0.3)
+    await connection.send(b"begun")
+    await connection.draining.wait()
+    await asyncio.sleep(0.1)
     await connection.send(b"answer")
 
 async def main():
@@ -112,7 +114,7 @@ run(main)
         with connect(server) as under_way, connect(server) as queued:
             under_way.sendall(b"request")
             queued.sendall(b"request")
-            time.sleep(0.1)
+            assert under_way.recv(100) == b"begun"
             server.send(signal.SIGTERM)
             assert under_way.recv(100) == b"answer"
             # There was no permit for it, and there is no server any more to wait for one.

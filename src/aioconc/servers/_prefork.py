@@ -55,7 +55,8 @@ def serve_prefork(
       killed a second later. A second signal skips the wait, a third one kills at once.
     - SIGHUP replaces the workers one after the other, each new one ready before the old one drains:
       a new version of the code, without a request lost.
-    - SIGTERM to a single worker replaces it alike. If this process dies, the workers do too.
+    - SIGTERM to a single worker replaces it alike, and to all processes at once, as systemd sends
+      it, drains. If this process dies, the workers do too.
 
     Args:
         factory: async function, called in each worker with its listening sockets. It serves until

@@ -241,13 +241,19 @@ def test_a_signal_to_supervisor_and_workers_alike_asks_them_once(
 ) -> None:
     """As systemd ends a service: what is under way is finished, whoever of them hears of it first."""
 
+    async def finish() -> None:
+        try:
+            await asyncio.sleep(0.5)
+        except asyncio.CancelledError:
+            raise LookupError("what was under way is lost") from None
+
     async def asked_once(sockets: Sequence[socket.socket]) -> None:
         ready()
         try:
             await asyncio.sleep(3600)
         finally:
             os.kill(os.getpid(), signal.SIGTERM)
-            await asyncio.sleep(0.5)  # a request under way
+            await finish()
 
     assert serve_prefork(asked_once, 0, host="127.0.0.1", workers=1, on_ready=stop) == 0
 
@@ -256,7 +262,7 @@ def test_a_signal_to_supervisor_and_workers_alike_asks_them_once(
         try:
             await asyncio.sleep(3600)
         finally:
-            await asyncio.sleep(0.5)
+            await finish()
 
     pids: list[int] = []
 
