@@ -13,8 +13,14 @@ from typing import Any
 Failures = deque[BaseException]
 
 
+# Turns of the loop between the end of the time and the cancellation. What has come while the loop was
+# held up is no reason for one: it is seen in the next turn, where a loop looks at timers first
+# (uvloop), and wakes the task in the one after that.
+_TURNS = 3
+
+
 # Rule 1: `_task` is set iff an operation is under way; the timer may be set longer than that.
-# Rule 2: a task is cancelled only from the timer, thus while it is suspended inside the operation,
+# Rule 2: a task is cancelled only from `_look`, thus while it is suspended inside the operation,
 #         and that cancellation is taken back where the operation ends.
 class IdleClock:
     """A `with` block around one operation at a time, which ends in TimeoutError after `seconds`.
@@ -46,7 +52,7 @@ class IdleClock:
         self._since = 0.0
         self._baseline = 0
         self._expired = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
 
     def __enter__(self) -> None:
         if self._task is not None:
@@ -83,13 +89,15 @@ class IdleClock:
             self._timer.cancel()
             self._timer = None
 
-    def _look(self) -> None:
+    def _look(self, turns: int = _TURNS) -> None:
         self._timer = None
         if self._task is None:
             return  # the next operation sets it again
         left = self._since + self._seconds - self._loop.time()
         if left > 0:
             self._timer = self._loop.call_later(left, self._look)
+        elif turns:
+            self._timer = self._loop.call_soon(self._look, turns - 1)
         else:
             self._expired = True
             self._task.cancel()

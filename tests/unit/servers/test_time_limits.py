@@ -1,6 +1,7 @@
 """Clients that stand still, dribble, or never end: what becomes of their connections."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -39,6 +40,18 @@ async def test_a_client_that_reads_nothing_is_gone_after_the_idle_timeout() -> N
     async with serving(handler, idle_timeout=0.05) as server, client(server, limit=1):
         await until(lambda: server.statistics().timed_out == 1)
     assert errors == ["the client took nothing for 0.05 s"]
+
+
+async def test_a_loop_that_was_held_up_is_not_taken_for_a_client_that_stood_still() -> None:
+    """What has come meanwhile is received, though the time is over."""
+    async with (
+        serving(echo, idle_timeout=0.1) as server,
+        client(server) as (reader, writer),
+    ):
+        await until(lambda: server.statistics().active)
+        writer.write(b"x")
+        time.sleep(0.15)
+        assert await reader.readexactly(1) == b"x"
 
 
 async def test_a_handler_may_answer_a_time_out() -> None:
@@ -146,7 +159,7 @@ async def test_a_cancellation_in_the_tick_of_the_time_out_is_not_swallowed() -> 
                 clock._since -= 3600
                 assert clock._timer is not None
                 clock._timer.cancel()
-                clock._look()
+                clock._look(0)
                 scope.cancel()
 
             loop.call_soon(both)
@@ -172,7 +185,7 @@ async def test_data_that_comes_with_the_time_out_is_kept() -> None:
             clock._since -= 3600
             assert clock._timer is not None
             clock._timer.cancel()
-            clock._look()
+            clock._look(0)
 
         await connection.send(b"go")
         protocol = connection._stream._protocol  # type: ignore[attr-defined]
