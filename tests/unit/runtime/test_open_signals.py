@@ -5,6 +5,8 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -458,17 +460,26 @@ def test_cancelled_at_any_await(loop: str) -> None:
     """In a read, in the body, in the drain: handlers come back, nothing is left."""
     before = signal.getsignal(ONE)
 
+    @contextmanager
+    def sent_soon() -> Iterator[None]:
+        """And not after the block is left, when the signal would end this process."""
+        timer = asyncio.get_running_loop().call_later(0.01, send, ONE)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
     async def reads() -> None:
         async with open_signals(ONE, TWO) as arriving:
-            asyncio.get_running_loop().call_later(0.01, send, ONE)
-            assert await anext(arriving) is ONE
+            with sent_soon():
+                assert await anext(arriving) is ONE
             send(TWO)
             assert await anext(arriving) is TWO
 
     async def drains() -> None:
         async with graceful(ONE, drain=30) as shutdown:
-            asyncio.get_running_loop().call_later(0.01, send, ONE)
-            await shutdown.requested.wait()
+            with sent_soon():
+                await shutdown.requested.wait()
             await asyncio.sleep(0.01)
 
     def check() -> None:
