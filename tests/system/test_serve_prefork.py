@@ -45,7 +45,7 @@ def serve(app: str = "app", options: str = "drain=5", loop: str = "auto") -> str
 @pytest.mark.parametrize(
     ("kills", "reuse_port"),
     [
-        pytest.param(4, False, id="a few"),
+        pytest.param(3, False, id="a few"),
         pytest.param(8, True, marks=pytest.mark.soak, id="a few, a socket each"),
         pytest.param(150, False, marks=pytest.mark.soak, id="many"),
     ],
@@ -82,7 +82,7 @@ async def test_kills_under_load_cost_only_the_connections_of_those_killed(
     [
         ("asyncio", False),
         pytest.param("uvloop", False, marks=pytest.mark.soak),
-        ("uvloop", True),
+        pytest.param("uvloop", True, marks=pytest.mark.soak),
     ],
 )
 async def test_sigterm_under_load_drains_without_a_failed_request(
@@ -95,7 +95,7 @@ async def test_sigterm_under_load_drains_without_a_failed_request(
     with program(serve(options=options, loop=loop)) as server:
         load = Load(server.port)
         async with load.running():
-            await load.answered_more(200)
+            await load.answered_more(100)
             server.send(signal.SIGTERM)
             assert await asyncio.to_thread(server.finish) == (0, "")
     print(load)
@@ -124,13 +124,13 @@ async def test_sighup_under_load_replaces_the_workers_without_a_failed_request(
         held = len([*descriptors.iterdir()])
         async with load.running():
             for _ in range(times):
-                await load.answered_more(100)
+                await load.answered_more(50)
                 before = children(server.process.pid)
                 server.send(signal.SIGHUP)
                 async with asyncio.timeout(30):
                     while (now := children(server.process.pid)) & before or len(now) != 2:
                         await asyncio.sleep(0.02)
-            await load.answered_more(100)
+            await load.answered_more(50)
         async with asyncio.timeout(20):  # until the last of the old ones is waited for
             while len([*descriptors.iterdir()]) != held:
                 await asyncio.sleep(0.02)
@@ -188,16 +188,16 @@ def test_no_worker_outlives_a_supervisor_that_is_killed() -> None:
 
 def test_a_crash_loop_ends_with_a_clear_error() -> None:
     """Workers that fail again and again are given up, and the last failure is told."""
-    with program(serve("broken", "max_restarts=3"), wait=False) as server:
+    with program(serve("broken", "max_restarts=1"), wait=False) as server:
         status, err = server.finish()
     assert status == 1
-    assert "serve_prefork gives up: 4 workers failed within 60 s, max_restarts is 3" in err
+    assert "serve_prefork gives up: 2 workers failed within 60 s, max_restarts is 1" in err
     assert "LookupError: no such table" in err.splitlines()[-1]
 
 
 def test_a_factory_that_returns_counts_as_a_failure() -> None:
     """A worker whose coroutine ends by itself says so."""
-    with program(serve("returns", "max_restarts=1"), wait=False) as server:
+    with program(serve("returns", "max_restarts=0"), wait=False) as server:
         status, err = server.finish()
     assert status == 1
     assert "its coroutine returned, though nobody had asked it to end" in err.splitlines()[-1]
@@ -233,6 +233,7 @@ def test_a_second_signal_does_not_wait_for_the_drain() -> None:
         assert server.finish()[0] in (128 + signal.SIGINT, 128 + signal.SIGTERM)
 
 
+@pytest.mark.soak
 def test_ctrl_c_reaches_the_supervisor_alone() -> None:
     """SIGINT to the whole group, as a terminal sends it, drains as SIGTERM does."""
     with program(serve("stubborn", "drain=1")) as server:
@@ -347,7 +348,7 @@ logging.basicConfig(format="%(levelname)s %(name)s %(message)s %(worker_pid)s", 
         server.send(signal.SIGTERM)
         status, err = server.finish()
     assert status == 0
-    assert server.said.count("printed by a worker") == 2
+    assert " ".join(server.said).count("printed by a worker") == 2  # the lines may be one
     assert err.count("complained by a worker") == 2
     for pid in pids:
         assert f"WARNING app logged by a worker {pid}\n" in err

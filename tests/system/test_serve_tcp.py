@@ -51,7 +51,7 @@ def end_of(sock: socket.socket) -> str:
     return "end"
 
 
-@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("loop", ["asyncio", pytest.param("uvloop", marks=pytest.mark.soak)])
 def test_sigterm_ends_idle_slow_and_active_clients_by_the_deadline(loop: str) -> None:
     """Trap 24: one that says nothing, one that reads nothing, one that is served all the time."""
     if loop == "uvloop":
@@ -215,7 +215,7 @@ async def one_client(port: int, wish: bytes, rng: random.Random) -> str:
 
 
 @pytest.mark.loops("all")
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.soak)])
 async def test_every_connection_is_counted_once_and_the_limit_holds(seed: int) -> None:
     """Clients that ask, break off, wait, flood and crash handlers, and a drain in the middle."""
     rng = random.Random(seed)
@@ -305,7 +305,9 @@ async def one_exchange(handler: Any, options: dict[str, Any], client: dict[str, 
         server.drain()
 
 
-@pytest.mark.parametrize("kind", ["plain", "timed", "tls", "thread"])
+@pytest.mark.parametrize(
+    "kind", ["plain", pytest.param("timed", marks=pytest.mark.soak), "tls", "thread"]
+)
 @pytest.mark.parametrize("target", ["root", "server", "connection"])
 def test_cancelled_at_any_await_nothing_is_left(target: str, kind: str, loop_factory: Any) -> None:
     """The caller, the server's own task, or a connection's: no task, socket or callback remains."""

@@ -15,6 +15,9 @@ pytestmark = pytest.mark.loops("asyncio")
 
 KINDS = ["thread", pytest.param("process", marks=pytest.mark.slow)]
 
+# Where the server, not the worker, does what is tested.
+KINDS_ALIKE = ["thread", pytest.param("process", marks=[pytest.mark.slow, pytest.mark.soak])]
+
 
 def say_who(sock: socket.socket) -> None:
     sock.sendall(b"%d %d" % (os.getpid(), threading.get_ident()))
@@ -57,7 +60,7 @@ async def test_connections_are_served_elsewhere(kind: Any) -> None:
     assert ident != threading.get_ident() or kind == "process"
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KINDS_ALIKE)
 async def test_no_more_connections_than_the_limit_are_taken(kind: Any) -> None:
     """The one above it is served when a place is free."""
     async with (
@@ -153,7 +156,7 @@ async def test_the_deadline_kills_a_process_that_will_not_end() -> None:
         assert await end_of(reader) in ("end", "reset")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KINDS_ALIKE)
 async def test_a_client_that_stands_still_is_gone_after_the_idle_timeout(kind: Any) -> None:
     """The socket has that timeout, and its TimeoutError is no failure."""
     options: dict[str, Any] = {"per_connection": kind, "limit": 1, "idle_timeout": 0.05}
@@ -164,7 +167,7 @@ async def test_a_client_that_stands_still_is_gone_after_the_idle_timeout(kind: A
         await until(lambda: server.statistics().timed_out == 1)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KINDS_ALIKE)
 async def test_the_timeout_ends_a_connection_as_a_whole(kind: Any) -> None:
     """However much the client sends."""
     options: dict[str, Any] = {"per_connection": kind, "limit": 1, "timeout": 0.2}

@@ -79,7 +79,7 @@ def test_an_on_ready_that_exits_leaves_no_worker() -> None:
         raise SystemExit(7)
 
     with pytest.raises(SystemExit, match="7"):
-        serve_prefork(app, 0, host="127.0.0.1", workers=2, on_ready=leave)
+        serve_prefork(app, 0, host="127.0.0.1", workers=1, on_ready=leave)
 
 
 def test_a_signal_while_the_workers_start_ends_them() -> None:
@@ -96,6 +96,7 @@ def test_a_signal_while_the_workers_start_ends_them() -> None:
         unsubscribe()
 
 
+@pytest.mark.soak
 def test_closures_are_served_by_value() -> None:
     """A factory that workers cannot import goes with what it refers to."""
     greeting = b"hello from a closure"
@@ -114,7 +115,14 @@ def test_closures_are_served_by_value() -> None:
     assert serve_prefork(local, 0, host="127.0.0.1", workers=1, on_ready=stop) == 0
 
 
-@pytest.mark.parametrize("without", ["pidfd", "filter", "queue"])
+@pytest.mark.parametrize(
+    "without",
+    [
+        "pidfd",
+        pytest.param("filter", marks=pytest.mark.soak),
+        pytest.param("queue", marks=pytest.mark.soak),
+    ],
+)
 def test_an_older_system_will_do(without: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without descriptors of processes, without filters of sockets, without counts of the queue."""
     if without == "pidfd":
