@@ -116,11 +116,11 @@ class ArrayLock:
 
     def _begin(self) -> None:
         """Begin in this process, which shares the description with the one that passed it."""
+        # A semaphore, which does not keep the task alive that has the turn.
+        self._turn = Semaphore(1)
         fd = self._open_anew()
         self._file.close()
         self._file = Descriptor(fd)
-        # A semaphore, which does not keep the task alive that has the turn.
-        self._turn = Semaphore(1)
 
     def _open_anew(self) -> int:
         return os.open(f"/proc/self/fd/{self._file.fd}", os.O_RDWR | os.O_CLOEXEC)
@@ -485,7 +485,13 @@ def _begin_in_child() -> None:
     """In a forked child: the locks of the parent are not held here, and may be used."""
     for lock in [*_locks]:
         if not lock._news.is_lost:
-            lock._begin()
+            try:
+                lock._begin()
+            except OSError:
+                # There is no descriptor left. It is closed here: with the one of the parent both
+                # would hold it at once, and it would stay locked beyond the parent's death.
+                lock._file.close()
+                lock._news.close()
 
 
 if hasattr(os, "register_at_fork"):

@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import errno
 import fcntl
 import gc
 import os
@@ -366,6 +367,23 @@ def test_locks_are_opened_anew_after_a_fork(locked: SharedArray) -> None:
     with locked.lock.sync:
         assert locked.lock.locked()
     assert closed.lock.state == "closed"
+
+
+def test_a_lock_that_cannot_be_opened_anew_after_a_fork_is_closed(
+    locked: SharedArray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a descriptor for it the child has no lock, rather than that of its parent."""
+
+    def no_descriptor(*_: Any) -> int:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", no_descriptor)
+        _array_lock._begin_in_child()
+    with pytest.raises(ValueError, match="closed"):
+        locked.lock.sync.acquire()
+    locked.close()
+    assert locked.closed
 
 
 def test_a_fork_has_the_array_and_a_lock_that_it_does_not_hold(
