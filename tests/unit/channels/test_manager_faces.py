@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from aioconc.channels import Manager, SharedLock, open_manager
+from aioconc.channels import Manager, SharedDict, SharedList, SharedLock, open_manager
 from aioconc.channels._manager import _values
 from aioconc.errors import ManagerClosed, SerializationError
 from aioconc.sync import BarrierBroken, QueueEmpty, QueueFull
@@ -36,6 +36,20 @@ async def test_a_manager_shows_what_it_has() -> None:
     assert repr(manager).endswith(" closed>")
     with pytest.raises(ManagerClosed, match="block has ended"):
         manager.Event()
+
+
+async def test_threads_that_make_objects_at_once_have_each_its_own(manager: Manager) -> None:
+    """No two objects are one thing to the broker."""
+    both = threading.Barrier(2)
+
+    class Things(dict[int, Any]):
+        def __setitem__(self, number: int, thing: Any) -> None:
+            both.wait(10)  # the other one has its number as well
+            super().__setitem__(number, thing)
+
+    manager._client.broker._things = Things()
+    one, other = await asyncio.gather(in_thread(manager.Lock), in_thread(manager.Event))
+    assert one != other and one._number != other._number
 
 
 async def test_two_managers_know_nothing_of_each_other(manager: Manager) -> None:
@@ -95,6 +109,8 @@ async def test_after_the_end_all_is_refused_but_release() -> None:
             await asyncio.sleep(0.001)
     for outcome in await asyncio.gather(*waits, thread, return_exceptions=True):
         assert isinstance(outcome, ManagerClosed)
+    with pytest.raises(ManagerClosed):
+        manager.Condition(lock)
     lock.release()
     permits.release()
     condition.release()
@@ -332,6 +348,19 @@ async def test_a_queue_that_never_waits_leaves_the_loop_its_turn(manager: Manage
     assert turns > 10
 
 
+async def test_many_items_come_in_parts_that_hold_no_loop_up(manager: Manager) -> None:
+    """However many are asked for: by number and by size, and always at least one."""
+    items = manager.Queue()
+    await items.put_many(range(2_500))
+    sizes = []
+    while not await items.empty():
+        sizes.append(len(await items.get_many(1_000_000)))
+    assert sizes == [1_000, 1_000, 500]
+    await items.put_many([bytes(40_000)] * 3 + [bytes(100_000)])
+    found = [await in_thread(items.sync.get_many, 10) for _ in range(2)]
+    assert [len(each) for each in found] == [2, 2]
+
+
 async def test_a_value_that_is_too_large_is_refused(
     manager: Manager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -460,6 +489,57 @@ async def test_long_tables_are_whole(manager: Manager) -> None:
     assert turns > 5
     assert await in_thread(lambda: [*items.sync][::-1]) == [*range(3_000)]
     assert await in_thread(lambda: len(table.sync.copy())) == 3_000
+
+
+class Explodes:
+    """Cannot be unpickled."""
+
+    def __reduce__(self) -> Any:
+        return int, ("no number",)
+
+
+async def test_pages_that_are_not_wanted_are_forgotten(manager: Manager) -> None:
+    """Where the reader is cancelled between two of them, or cannot unpickle what is in one."""
+    table: SharedDict[int, Any] = manager.dict((n, n) for n in range(3_000))
+    items: SharedList[Any] = manager.list(range(3_000))
+    await table.set(0, Explodes())
+    await items.set(0, Explodes())
+    things: list[Any] = [manager._client.broker.thing(each._number) for each in (table, items)]
+    for read in (table.copy, items.copy, lambda: items[:2_000]):
+        with pytest.raises(ValueError, match="no number"):
+            await read()
+    for face in (table.sync, items.sync):
+        with pytest.raises(ValueError, match="no number"):
+            await in_thread(face.copy)
+    for cancelled in (table.keys(), items[1:]):
+        task = asyncio.ensure_future(cancelled)
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    await manager.Event().is_set()
+    assert [len(each._rest) for each in things] == [0, 0]
+
+
+async def test_slices_come_in_pages(manager: Manager) -> None:
+    """As all of it does, so that none holds the loop up."""
+    items, turns = manager.list(range(5_000)), 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(others())
+    await asyncio.sleep(0)
+    before = turns
+    assert await items[1_000:] == [*range(1_000, 5_000)]
+    assert turns - before >= 3
+    task.cancel()
+    assert await in_thread(lambda: items.sync[::2]) == [*range(0, 5_000, 2)]
+    with pytest.raises(ValueError, match="zero"):
+        await items[::0]
 
 
 async def test_no_change_of_a_dict_is_lost(manager: Manager) -> None:

@@ -16,11 +16,13 @@ from typing import Any
 import pytest
 
 from aioconc._wire import _frames as wire
+from aioconc._wire._body import Laden
+from aioconc._wire._descriptors import Descriptor
 from aioconc.channels import Manager, SharedLock, open_manager
 from aioconc.channels._manager import _shared
 from aioconc.channels._manager._broker import Broker
 from aioconc.channels._manager._client import RemoteClient
-from aioconc.channels._manager._server import HELLO, MESSAGE, Server, exitcode_of
+from aioconc.channels._manager._server import ADOPT, HELLO, MESSAGE, Server, exitcode_of
 from aioconc.errors import ManagerClosed, OwnerDied
 from aioconc.sync._home import Home
 from aioconc.worker._place import at_end, set_link
@@ -144,6 +146,23 @@ async def test_who_makes_no_sense_is_shown_the_door(
     assert ("its connection is closed" in caplog.text) != (b"HTTP" in said)
     async with lock:
         pass
+
+
+async def test_a_connection_that_did_not_arrive_costs_no_other(
+    manager: Manager, elsewhere: Elsewhere, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As where the manager's process has too many open files: who handed it on is served still."""
+    lock = elsewhere.has(manager.Lock())
+    async with lock:
+        ours, theirs = socket.socketpair()
+        laden = Laden(b"")
+        laden.lease = None
+        laden.descriptors = [Descriptor(ours.detach())]
+        # Without the descriptor.
+        elsewhere.client._sock.send(b"".join(wire.encode(ADOPT, 0, laden, laden=laden)))
+        assert await lock.locked()
+        theirs.close()
+    assert "no more open files" in caplog.text
 
 
 async def test_a_connection_that_is_not_used_is_nobody(manager: Manager) -> None:
@@ -439,6 +458,30 @@ async def test_a_call_in_a_worker_is_a_party_of_its_own(
     await asyncio.to_thread(elsewhere.has(other).sync.release)
     async with asyncio.timeout(5), other:
         pass
+
+
+async def test_a_call_ends_while_other_threads_use_other_things(
+    manager: Manager, elsewhere: Elsewhere
+) -> None:
+    """What its process knows of them grows meanwhile."""
+    lock, notes = manager.Lock(), elsewhere.client.notes
+
+    class Note:
+        def forget(self, party: int) -> None:
+            notes[-2] = SimpleNamespace(forget=lambda _: None)  # as another thread may just then
+
+    def call() -> None:
+        before = set_link(Call())
+        try:
+            with elsewhere.has(lock).sync:
+                notes[-1] = Note()
+        finally:
+            link = set_link(before)
+            while at_end:
+                at_end.pop()(link)
+
+    await asyncio.to_thread(call)
+    assert -2 in notes
 
 
 async def test_a_call_that_ends_after_its_manager_says_nothing() -> None:

@@ -18,6 +18,7 @@ that what was granted to a request that is cancelled is passed on. Sans-I/O: mes
 # Rule 4: a party that ends first leaves what it waits for, then gives back what it holds: so that
 #         nothing is granted to it on the way.
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -154,14 +155,15 @@ class Broker:
 
     def __init__(self) -> None:
         self._things: dict[int, Thing] = {}
+        self._numbers = itertools.count(1)
         self.connections: dict[Connection, None] = {}
         self.closed = False
 
     def add(self, thing: Thing) -> int:
-        """Keep a thing; its number."""
+        """Keep a thing; its number. Any thread may call it."""
         if self.closed:
             raise closed()
-        number = len(self._things) + 1
+        number = next(self._numbers)
         self._things[number] = thing
         return number
 
@@ -171,7 +173,9 @@ class Broker:
         return len(self._things)
 
     def thing(self, number: int) -> Thing:
-        """The thing of that number."""
+        """The thing of that number. Any thread may call it."""
+        if self.closed:
+            raise closed()
         return self._things[number]
 
     def connect(self, answer: Answer, name: str, pid: int | None) -> Connection:

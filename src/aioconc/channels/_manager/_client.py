@@ -160,7 +160,7 @@ class Client(Waitable):
         if number is None:
             return
         with self._mutex:
-            for note in self.notes.values():
+            for note in tuple(self.notes.values()):  # other threads add to them
                 note.forget(number)
         if not self.is_closed:
             who = f"a call of {link.label} in process {os.getpid()}"

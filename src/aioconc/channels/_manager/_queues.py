@@ -17,7 +17,7 @@ cancelled before it has an item loses none, and a producer puts its items whole 
 import heapq
 import sys
 from collections import Counter, deque
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from aioconc.channels._manager._broker import Connection, Death, Party, Request, Thing
 from aioconc.channels._manager._locks import Waiters, first
@@ -29,6 +29,10 @@ from aioconc.sync._queue_orders import _Entry
 Item = tuple[bytes, Any]
 
 Key = tuple[Connection, int]
+
+# Items of one answer, and the bytes after which it ends: a millisecond of work.
+_MOST_GIVEN: Final = 1_000
+_MOST_GIVEN_BYTES: Final = 65_536
 
 
 class QueueThing(Thing):
@@ -102,9 +106,15 @@ class QueueThing(Thing):
             request.refuse(QueueEmpty("the queue is empty"))
 
     def _give(self, request: Request) -> None:
-        items = [self._pop() for _ in range(min(request.data, len(self._items)))]
+        items: list[Any] = []
+        payloads: list[bytes] = []
+        size, most = 0, min(request.data, _MOST_GIVEN)
+        while self._items and len(items) < most and size < _MOST_GIVEN_BYTES:
+            items.append(self._pop())
+            payloads.append(self._payload(items[-1]))
+            size += len(payloads[-1])
         self._giving[request.key] = items
-        request.grant([self._payload(each) for each in items])
+        request.grant(payloads)
 
     def took(self, party: Party, number: int) -> None:
         """Its items are the party's."""

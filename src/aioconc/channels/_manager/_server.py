@@ -75,8 +75,11 @@ class Line:
                 if kind == ADOPT:
                     received: Any = memoryview(payload).obj
                     assert type(received) is Received
-                    fd = received.descriptors.pop().detach()
-                    self._server.adopt(socket.socket(fileno=fd))
+                    end = received.descriptors.pop()
+                    if end.is_lost:  # too many open files here: only who has the other end hears
+                        _log.error("no more open files: a process cannot be served")
+                        continue
+                    self._server.adopt(socket.socket(fileno=end.detach()))
                 else:
                     self._take(loads(payload))
         except Exception:

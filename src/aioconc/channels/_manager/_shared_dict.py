@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Mu
 from typing import Any, Final, Generic, TypeVar, overload
 
 from aioconc.channels._manager._shared import Asked, Shared, SyncShared
+from aioconc.channels._manager._tables import PAGED
 from aioconc.channels._manager._values import check_key, packed, unpacked
 
 K = TypeVar("K")
@@ -231,14 +232,20 @@ class SharedDict(Shared, Generic[K, V]):
         return SyncSharedDict(self)
 
     async def _do(self, steps: _Steps[T]) -> T:
+        rest = None
         try:
             request = next(steps)
             while True:
                 if request[0] == "more":
                     await asyncio.sleep(0)  # in the process of the manager, an answer is no wait
-                request = steps.send(await self._call(*request))
+                answer = await self._call(*request)
+                rest = answer[1] if request[0] in PAGED else None
+                request = steps.send(answer)
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
+        finally:
+            if rest is not None:
+                self._tell("forget", rest)
 
 
 class SyncSharedDict(SyncShared, MutableMapping[K, V]):
@@ -317,13 +324,19 @@ class SyncSharedDict(SyncShared, MutableMapping[K, V]):
         self._do("clear()", _clear())
 
     def _do(self, line: str, steps: _Steps[T]) -> T:
+        rest = None
         try:
             request = next(steps)
             while True:
                 what, *args = request
-                request = steps.send(self._call(what, line, *args))
+                answer = self._call(what, line, *args)
+                rest = answer[1] if what in PAGED else None
+                request = steps.send(answer)
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
+        finally:
+            if rest is not None:
+                self._shared._tell("forget", rest)
 
 
 # ------------------------------------------------------------------ what both faces do

@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterable, MutableSequence
 from typing import Any, Generic, TypeVar, overload
 
 from aioconc.channels._manager._shared import Asked, Shared, SyncShared
+from aioconc.channels._manager._tables import PAGED
 from aioconc.channels._manager._values import packed, unpacked
 
 T = TypeVar("T")
@@ -162,14 +163,20 @@ class SharedList(Shared, Generic[T]):
         return SyncSharedList(self)
 
     async def _do(self, steps: _Steps[R]) -> R:
+        rest = None
         try:
             request = next(steps)
             while True:
                 if request[0] == "more":
                     await asyncio.sleep(0)  # in the process of the manager, an answer is no wait
-                request = steps.send(await self._call(*request))
+                answer = await self._call(*request)
+                rest = answer[1] if request[0] in PAGED else None
+                request = steps.send(answer)
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
+        finally:
+            if rest is not None:
+                self._tell("forget", rest)
 
 
 class SyncSharedList(SyncShared, MutableSequence[T]):
@@ -272,13 +279,19 @@ class SyncSharedList(SyncShared, MutableSequence[T]):
         self._do("clear()", _clear())
 
     def _do(self, line: str, steps: _Steps[R]) -> R:
+        rest = None
         try:
             request = next(steps)
             while True:
                 what, *args = request
-                request = steps.send(self._call(what, line, *args))
+                answer = self._call(what, line, *args)
+                rest = answer[1] if what in PAGED else None
+                request = steps.send(answer)
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
+        finally:
+            if rest is not None:
+                self._shared._tell("forget", rest)
 
 
 # ------------------------------------------------------------------ what both faces do
@@ -290,8 +303,10 @@ def pack_items(items: Iterable[object]) -> list[bytes]:
 
 
 def _get(index: int | slice) -> _Steps[Any]:
-    data = yield "get", index
-    return [*map(unpacked, data)] if isinstance(index, slice) else unpacked(data)
+    if isinstance(index, slice):
+        items, _ = yield from _pages("slice", index)
+        return items
+    return unpacked((yield "get", index))
 
 
 def _set(index: int, item: object) -> _Steps[None]:
@@ -316,7 +331,7 @@ def _pop(index: int) -> _Steps[Any]:
 
 def _update(fn: Callable[[list[Any]], list[Any]]) -> _Steps[list[Any]]:
     while True:
-        items, version = yield from _all()
+        items, version = yield from _pages("items")
         items = [*fn(items)]
         if (yield "replace_if", pack_items(items), version):
             return items
@@ -327,9 +342,9 @@ def _size() -> _Steps[int]:
     return count
 
 
-def _all() -> _Steps[tuple[list[Any], int]]:
-    """All items, and the version that they are of."""
-    page, rest, version = yield ("items",)
+def _pages(*request: Any) -> _Steps[tuple[list[Any], int]]:
+    """All items that are asked for, and the version that they are of."""
+    page, rest, version = yield request
     items = [*map(unpacked, page)]
     while rest is not None:
         page, rest, _ = yield "more", rest
@@ -338,7 +353,7 @@ def _all() -> _Steps[tuple[list[Any], int]]:
 
 
 def _copy() -> _Steps[list[Any]]:
-    items, _ = yield from _all()
+    items, _ = yield from _pages("items")
     return items
 
 

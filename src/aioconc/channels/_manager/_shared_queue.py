@@ -100,7 +100,8 @@ class SharedQueue(Shared, Generic[T]):
         """Wait for an item and take it, with what is there beside it.
 
         Args:
-            max_items: most items to take, int >= 1.
+            max_items: most items to take, int >= 1. It takes no more at a time than 1,000 or 64 KiB
+                of them, so that no loop is held up.
 
         Returns:
             At least one item, in their order.
@@ -407,7 +408,7 @@ class SyncSharedQueue(SyncShared, Generic[T]):
         """Block until there is an item, and take it, with what is there beside it.
 
         Args:
-            max_items: most items to take, int >= 1.
+            max_items: most items to take, int >= 1; at a time as with `SharedQueue.get_many`.
             timeout: seconds >= 0; None: no limit.
 
         Returns:

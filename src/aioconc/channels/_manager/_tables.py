@@ -5,6 +5,7 @@ value is computed by who asks, and set only if the version is still the same. Wh
 answered in pages, so that the loop is held for one of them at a time.
 """
 
+import builtins
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any, ClassVar, Final
@@ -18,9 +19,14 @@ Entry = tuple[bytes, int]
 _PAGE: Final = 1_000
 _PAGE_BYTES: Final = 65_536
 
+# What is answered in pages: with a page, the request to ask `more` of or None, and the version.
+PAGED: Final = frozenset({"items", "keys", "more", "slice"})
+
 
 class Table(Thing):
     """What both have: a version that never comes again, and answers in pages."""
+
+    tells: ClassVar[frozenset[str]] = frozenset({"forget"})
 
     def __init__(self) -> None:
         self._version = 0
@@ -39,6 +45,10 @@ class Table(Thing):
         """The page after the one that the request of that number was given."""
         self._give_page(request, self._rest.pop((request.party.connection, number)))
 
+    def forget(self, party: Party, number: int) -> None:
+        """The page after that is not wanted."""
+        self._rest.pop((party.connection, number), None)
+
     def _give_page(self, request: Request, rest: Iterator[Any]) -> None:
         page = []
         size = 0
@@ -56,7 +66,7 @@ class Table(Thing):
 
     def undo(self, party: Party, number: int) -> None:
         """The next page is not wanted."""
-        self._rest.pop((party.connection, number), None)
+        self.forget(party, number)
 
     def abandon(self, party: Party, death: Death) -> None:
         """Nobody asks for the next page."""
@@ -173,6 +183,7 @@ class ListThing(Table):
             "replace_if",
             "set",
             "size",
+            "slice",
         }
     )
 
@@ -180,9 +191,13 @@ class ListThing(Table):
         super().__init__()
         self._items = items
 
-    def get(self, request: Request, index: "int | slice") -> None:
-        """One pickle, or those of a slice."""
+    def get(self, request: Request, index: int) -> None:
+        """One pickle."""
         request.grant(self._items[index])
+
+    def slice(self, request: Request, part: "builtins.slice") -> None:
+        """Those of a slice."""
+        self._begin(request, self._items[part])
 
     def set(self, request: Request, index: int, data: bytes) -> None:
         """Replace one."""
@@ -190,7 +205,7 @@ class ListThing(Table):
         self._version += 1
         request.grant()
 
-    def delete(self, request: Request, index: "int | slice") -> None:
+    def delete(self, request: Request, index: "int | builtins.slice") -> None:
         """Take out one, or those of a slice."""
         del self._items[index]
         self._version += 1
