@@ -1,8 +1,9 @@
 """Mappings of arenas that one reader keeps, since the same arenas come again and again.
 
 To map memory and touch each of its pages takes longer than to copy what is in it. What is kept is
-bounded, and let go with `clear`. Needs numpy, whose arrays stand for one use of a mapping: without
-it, or for memory that may be written, each use has a mapping of its own.
+bounded, and let go with `clear`. Needs numpy, whose arrays stand for one use of a mapping, and a
+memfd, whose number tells it from all others: without them, or for memory that may be written, each
+use has a mapping of its own.
 """
 
 import sys
@@ -11,9 +12,14 @@ from collections import OrderedDict
 from mmap import ACCESS_COPY, ACCESS_READ, mmap
 from os import fstat
 
+from aioconc._wire import _memory
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+# Rule: a mapping that is kept keeps its memory, so no other has the number of that meanwhile. The
+# number of a segment may be 0 (macOS), whichever it is.
 
 # Mappings are kept up to this many bytes, which is what an owner keeps of free arenas, and up to
 # this many, since each costs a descriptor.
@@ -42,7 +48,7 @@ class Mappings:
             return mmap(fd, 0, access=ACCESS_COPY)
         # What is being imported may have no such function yet.
         as_array = getattr(sys.modules.get("numpy"), "frombuffer", None)
-        if as_array is None:
+        if as_array is None or _memory.kind != "memfd":
             return mmap(fd, 0, access=ACCESS_READ)
         number = fstat(fd).st_ino
         with self._lock:

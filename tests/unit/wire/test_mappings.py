@@ -112,3 +112,17 @@ def test_a_copy_into_a_mapping_is_broken_off_when_it_is_not_wanted() -> None:
     arenas.give_back([lease.number])
     assert arenas.fill(data, lambda: False) is None
     assert arenas.fill(data) is not None
+
+
+def test_without_a_number_of_its_own_memory_is_mapped_each_time(
+    memory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On macOS all segments have the number 0: one of them must not stand for another."""
+    other = _memory.make(SIZE)
+    monkeypatch.setattr(_memory, "kind", "segment")
+    monkeypatch.setattr(_mappings, "fstat", lambda fd: os.stat_result([0] * 10))
+    os.pwrite(other, b"y" * SIZE, 0)
+    mappings = Mappings()
+    assert bytes(memoryview(mappings.use(memory, writable=False))[:3]) == b"xxx"
+    assert bytes(memoryview(mappings.use(other, writable=False))[:3]) == b"yyy"
+    os.close(other)
