@@ -89,13 +89,16 @@ class Arenas:
         kept: free arenas are kept up to this many bytes.
     """
 
+    # The number of the last lease. Who goes on in place of another sender begins with that one's.
+    last: int
+
     def __init__(self, kept: int = KEPT) -> None:
         self._kept = kept
         self._lock = allocate_lock()
         self._free: dict[int, list[Arena]] = {}
         self._bytes_free = 0
         self._lent: dict[int, Arena] = {}
-        self._last = 0
+        self.last = 0
         self._closed = False
 
     def fill(
@@ -125,9 +128,9 @@ class Arenas:
         except OSError:  # no memory, or no descriptors: the message goes without
             return None
         with self._lock:
-            self._last += 1
-            self._lent[self._last] = arena
-            return Lease(arena, self._last, offsets)
+            self.last += 1
+            self._lent[self.last] = arena
+            return Lease(arena, self.last, offsets)
 
     def give_back(self, numbers: "Iterable[int]") -> None:
         """The readers of these leases read them no more."""

@@ -123,21 +123,14 @@ class End(Link):
 
     def take_one(self) -> Raw | None:
         """`take_now` of one item, written out: what most programs do most of the time."""
-        mutex = self._mutex
         machine = self.machine
-        mutex.acquire()
-        if machine.ready <= self._reserved:
-            mutex.release()
-            return None
-        raw = machine.take()
-        if machine.taken < machine.half:
-            mutex.release()
+        with self._mutex:  # and no `acquire`, since Ctrl+C may come at any line
+            if machine.ready <= self._reserved:
+                return None
+            raw = machine.take()
+            if machine.taken >= machine.half:
+                self._tell_taken()
             return raw
-        try:
-            self._tell_taken()
-        finally:
-            mutex.release()
-        return raw
 
     def take_or_queue(
         self, waiter: Waiter, most: int, *, only_bytes: bool = False
@@ -149,7 +142,7 @@ class End(Link):
         with self._mutex:
             machine = self.machine
             if loop is not None and not self._closed:
-                self._serve(loop)
+                self._serve_waiter(loop)
             if (
                 machine.ready <= self._reserved
                 and not self._receivers
@@ -324,7 +317,7 @@ class End(Link):
                 self._places += places
                 return places
             if loop is not None:
-                self._serve(loop)
+                self._serve_waiter(loop)
             self._senders.add(waiter)
             return 0
 
@@ -399,7 +392,7 @@ class End(Link):
             if not self._out or self._cut:
                 return True
             if loop is not None:
-                self._serve(loop)
+                self._serve_waiter(loop)
             self._flushed.add(waiter)
             return False
 

@@ -359,6 +359,12 @@ class Link(Waitable):
                 tie.stop_reading()
         return tie
 
+    def _serve_waiter(self, loop: asyncio.AbstractEventLoop) -> None:
+        """With the mutex: as `_serve`, for a task that waits: what others left is sent, too."""
+        tie = self._serve(loop)
+        if self._out and self._soon is not loop:
+            tie.write(True)
+
     def _on_readable(self, tie: Tie) -> None:
         with self._mutex:
             if self._closed or tie.fd < 0:
@@ -522,9 +528,10 @@ def _close_all() -> None:
         for tie in link._ties.values():
             tie.close()
         link._closed = True
-        for fd in (link._sock.detach(), -1 if link._waker is None else link._waker.fd):
-            if fd >= 0:
-                os.close(fd)
+        if link._waker is not None:
+            link._waker.close()
+        if (fd := link._sock.detach()) >= 0:
+            os.close(fd)
 
 
 if hasattr(os, "register_at_fork"):

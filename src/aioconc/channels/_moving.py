@@ -61,10 +61,12 @@ def leave(channel: "Channel[Any]", end: End) -> tuple[Any, ...]:
                 end.machine.save(),
                 end.max_frame,
                 bytes(end._decoder._data),
+                end._arenas.last,
             )
             end.machine.forget()
             end._closed = end._finished = True
             end._cut_off()
+            end._loans.close()
             end._let_go()
             if end._waker is not None:
                 end._waker.close()
@@ -128,7 +130,9 @@ def close_later(sock: socket.socket) -> None:
         run_errand(close_in_a_moment)
 
 
-def _arrive(passed: Passed, state: tuple[Any, ...], max_frame: int, begun: bytes) -> "Channel[Any]":
+def _arrive(
+    passed: Passed, state: tuple[Any, ...], max_frame: int, begun: bytes, last_lease: int
+) -> "Channel[Any]":
     """Called where it is unpickled."""
     from aioconc.channels._channel import Channel
 
@@ -140,6 +144,8 @@ def _arrive(passed: Passed, state: tuple[Any, ...], max_frame: int, begun: bytes
         raise
     with end._mutex:
         end._decoder.feed(begun)
+        # The other end may still read what was lent to it before.
+        end._arenas.last = last_lease
         end._queue(end.machine.hello(os.getpid()))
         end._flush()
     return Channel(end)

@@ -7,6 +7,7 @@ import pickle
 import sys
 import threading
 import warnings
+from array import array
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,6 +15,7 @@ import anyio.abc
 import pytest
 
 import aioconc
+from aioconc._wire._channel import Machine
 from aioconc.channels import (
     BrokenChannel,
     Channel,
@@ -328,6 +330,23 @@ def test_one_loop_left_bytes_behind_and_the_next_sends_them() -> None:
     theirs.sync.close()
 
 
+def test_who_waits_sends_what_another_loop_left_behind() -> None:
+    """The other end answers once it has all of a request that one loop began to send."""
+    ours, theirs = open_channel()
+    asyncio.run(ours.send("x" * 900_000))
+    assert ours.statistics().bytes_unsent
+
+    def answer() -> None:
+        theirs.sync.send(len(theirs.sync.receive()))
+
+    thread = threading.Thread(target=answer, daemon=True)
+    thread.start()
+    assert asyncio.run(ours.receive(timeout=20)) == 900_000
+    thread.join()
+    ours.sync.close()
+    theirs.sync.close()
+
+
 async def test_tasks_and_threads_share_an_end(ends: Any) -> None:
     """Each item goes to one of them, and nobody is left waiting."""
     ours, theirs = ends
@@ -465,6 +484,53 @@ async def test_an_end_that_is_dropped_in_the_middle_of_its_own_work_hangs_nobody
     await theirs.aclose()
 
 
+def test_a_thread_that_is_interrupted_leaves_an_end_that_can_be_closed() -> None:
+    """Ctrl+C may come at any line, also at one that takes an item."""
+
+    class Interrupted(Machine):
+        __slots__ = ()
+
+        def take(self) -> Any:
+            raise KeyboardInterrupt
+
+    ours, theirs = open_channel()
+    ours.sync.send(1)
+    ours.sync.send(2)
+    assert theirs.sync.receive() == 1
+    theirs._end._read()
+    theirs._end.machine.__class__ = Interrupted
+    with pytest.raises(KeyboardInterrupt):
+        theirs.sync.receive()
+    assert not theirs._end._mutex.locked()
+    theirs.sync.close()
+    ours.sync.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_forked_child_closes_each_copy_once() -> None:
+    """Also that of what wakes a thread: its number may be in use again when the end is dropped."""
+    ours, theirs = open_channel()
+    with pytest.raises(TimeoutError):
+        theirs.sync.receive(timeout=0)
+    assert theirs._end._waker is not None
+    number = theirs._end._waker.fd
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if not child:
+        status = 1
+        try:
+            os.dup2(2, number)  # the next to have the number
+            theirs._end._waker = None
+            os.fstat(number)
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    ours.sync.close()
+    theirs.sync.close()
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_use_in_a_forked_child_raises() -> None:
     """And the child's copies of the descriptors do not keep the end of the parent's from showing."""
@@ -548,6 +614,27 @@ async def test_an_end_in_use_does_not_move(ends: Any) -> None:
         await outer.aclose()
         with pytest.raises(Exception, match="cannot be passed"):
             await ours.send(outer)
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="no memfd")
+async def test_memory_that_is_read_is_not_written_by_an_end_that_has_moved(ends: Any) -> None:
+    """What the other end gives back of the time before is not taken for what it has since."""
+    ours, theirs = ends
+    inner, outer = open_channel()
+    await outer.send(memoryview(array("q", [1] * 50_000)))
+    before = await inner.receive()
+    await ours.send(outer)
+    moved = await theirs.receive()
+    async with inner, moved:
+        await moved.send(memoryview(array("q", [2] * 50_000)))
+        since = await inner.receive()
+        del before
+        for _ in range(3):
+            await inner.send("what was given back")
+            await moved.receive()
+        await moved.send(memoryview(array("q", [3] * 50_000)))
+        assert set(await inner.receive()) == {3}
+        assert set(since) == {2}
 
 
 async def test_items_that_have_arrived_move_along(ends: Any) -> None:
