@@ -179,6 +179,40 @@ async def test_the_blocking_face_refuses_a_running_loop(manager: Manager) -> Non
             call()
 
 
+async def test_without_any_time_what_is_there_is_had(manager: Manager) -> None:
+    """As with `threading` and `queue`: `timeout=0` tries once, and leaves nothing behind."""
+    lock, permits, event = manager.Lock(), manager.Semaphore(), manager.Event()
+    items, condition, barrier = manager.Queue(1), manager.Condition(), manager.Barrier(2)
+
+    def use() -> None:
+        assert lock.sync.acquire(timeout=0)
+        assert not lock.sync.acquire(timeout=0)
+        lock.release()
+        assert permits.sync.acquire(timeout=0)
+        assert not permits.sync.acquire(timeout=0.0)
+        permits.release()
+        assert not event.sync.wait(0)
+        event.set()
+        assert event.sync.wait(0)
+        with pytest.raises(QueueEmpty):
+            items.sync.get(timeout=0)
+        items.sync.put(1, timeout=0)
+        with pytest.raises(QueueFull):
+            items.sync.put(2, timeout=0)
+        assert items.sync.get_many(2, timeout=0) == [1]
+        with condition.sync:
+            assert not condition.sync.wait(0)
+        with pytest.raises(BarrierBroken):
+            barrier.sync.wait(0)
+
+    await in_thread(use)
+    for each in (lock, permits, event, condition, barrier):
+        assert (await each.statistics()).waiting == 0
+    counts = await items.statistics()
+    assert (counts.getters_waiting, counts.putters_waiting, counts.used) == (0, 0, 0)
+    assert not await lock.locked() and not await condition.locked()
+
+
 # ------------------------------------------------------------------ locks
 
 

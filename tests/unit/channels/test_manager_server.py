@@ -343,6 +343,23 @@ async def test_a_thread_whose_time_is_up_or_that_is_interrupted_has_nothing(
 # ------------------------------------------------------------------ deaths
 
 
+async def test_a_thread_without_any_time_has_what_is_there(
+    manager: Manager, elsewhere: Elsewhere
+) -> None:
+    """Also over a socket, and while another thread waits there."""
+    lock, never = elsewhere.has(manager.Lock()), manager.Event()
+    waits = asyncio.create_task(asyncio.to_thread(elsewhere.has(never).sync.wait))
+    while not (await never.statistics()).waiting:
+        await asyncio.sleep(0.001)
+    for _ in range(2):
+        assert await asyncio.to_thread(lock.sync.acquire, timeout=0)
+        assert not await asyncio.to_thread(lock.sync.acquire, timeout=0)
+        assert (await lock.statistics()).waiting == 0
+        lock.release()
+        never.set()
+        await waits
+
+
 async def test_who_waits_for_a_condition_is_told_of_a_death_and_has_the_lock(
     manager: Manager, elsewhere: Elsewhere
 ) -> None:

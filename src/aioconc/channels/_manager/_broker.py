@@ -35,6 +35,9 @@ Answer = Callable[[int, BaseException | None, Any], object]
 CANCEL = "cancel"
 LEAVE = "leave"
 
+# In front of what is asked for: at once, or not at all.
+NOW = "!"
+
 
 @dataclass
 class Death:
@@ -216,6 +219,8 @@ class Broker:
             else:
                 thing.cancel(waiting)
         elif number:
+            if now := what[:1] == NOW:
+                what = what[1:]
             if what not in thing.asks:
                 raise ValueError(f"{type(thing).__name__} is not asked {what!r}")
             party.things.add(thing)
@@ -226,6 +231,9 @@ class Broker:
                 if number not in party.requests:
                     raise
                 request.refuse(error)
+            if now and number in party.requests:
+                thing.cancel(request)
+                connection.answer(number, TimeoutError("it is not to be had at once"), None)
         else:
             if what not in thing.tells:
                 raise ValueError(f"{type(thing).__name__} is not told {what!r}")

@@ -28,7 +28,7 @@ from aioconc._wire import _frames as wire
 from aioconc._wire._body import Laden
 from aioconc._wire._descriptors import Descriptor
 from aioconc.channels._link import LONE, Frame, Link, Parked
-from aioconc.channels._manager._broker import CANCEL, LEAVE, Broker, Message, closed
+from aioconc.channels._manager._broker import CANCEL, LEAVE, NOW, Broker, Message, closed
 from aioconc.channels._manager._server import ADOPT, HELLO, MESSAGE, Server
 from aioconc.errors import ManagerClosed
 from aioconc.sync._wait_queue import (
@@ -132,7 +132,12 @@ class Client(Waitable):
     def block(
         self, timeout: float | None, thing: int, what: str, *args: Any
     ) -> tuple[Ask, Any] | None:
-        """Ask, and block this thread until it is answered; None: the time was up."""
+        """Ask, and block this thread until it is answered; None: the time was up.
+
+        Without any time it waits for the broker all the same, which then answers at once.
+        """
+        if timeout == 0:
+            return self._block_for_now(thing, what, *args)
         waiter = self._thread_waiter()
         ask = self.ask(waiter, thing, what, *args)
         try:
@@ -141,6 +146,12 @@ class Client(Waitable):
             return ask, outcome(waiter)
         finally:
             del waiter
+
+    def _block_for_now(self, thing: int, what: str, *args: Any) -> tuple[Ask, Any] | None:
+        try:
+            return self.block(None, thing, NOW + what, *args)
+        except TimeoutError:
+            return None
 
     def _party(self) -> int:
         link: Any = place.link
@@ -381,6 +392,8 @@ class RemoteClient(Client, Link):
         Where nobody else waits for an answer, which is so in most workers most of the time, this
         thread needs no waiter: it leads, and looks itself for its answer.
         """
+        if timeout == 0:
+            return self._block_for_now(thing, what, *args)
         ask = Ask(next(self._numbers), self._party(), thing)
         frame = _frame((ask.number, ask.party, thing, what, *args))
         with self._mutex:

@@ -364,7 +364,7 @@ class SyncSharedLock(SyncSharedHeld):
         """Block until the lock is taken.
 
         Args:
-            timeout: seconds >= 0; None: no limit.
+            timeout: seconds >= 0; 0: only if nobody holds it; None: no limit.
 
         Returns:
             Whether it was taken in time.
@@ -552,7 +552,7 @@ class SyncSharedSemaphore(SyncSharedHeld):
         """Block until a permit is taken.
 
         Args:
-            timeout: seconds >= 0; None: no limit.
+            timeout: seconds >= 0; 0: only if one is free; None: no limit.
 
         Returns:
             Whether one was taken in time.

@@ -394,7 +394,7 @@ class SyncSharedQueue(SyncShared, Generic[T]):
         """Block until there is an item, and take it.
 
         Args:
-            timeout: seconds >= 0; None: no limit.
+            timeout: seconds >= 0; 0: only if there is one; None: no limit.
 
         Raises:
             QueueEmpty: the time was up; a `queue.Empty`.
