@@ -4,7 +4,7 @@ import asyncio
 import pickle
 import queue
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -380,6 +380,25 @@ async def test_a_queue_that_never_waits_leaves_the_loop_its_turn(manager: Manage
         assert await items.get() == number
     task.cancel()
     assert turns > 10
+
+
+async def test_items_of_a_slow_source_are_not_held_back(manager: Manager) -> None:
+    """Many are put at once, but none waits until there are many."""
+    items, got = manager.Queue(), threading.Event()
+
+    def source() -> Iterator[int]:
+        for number in range(250):
+            yield number
+            if got.wait(0.02):
+                return
+        raise AssertionError("nothing came out until all was in")
+
+    async def take() -> None:
+        assert await items.get() == 0
+        got.set()
+
+    async with asyncio.timeout(30):
+        await asyncio.gather(take(), in_thread(items.sync.put_many, source()))
 
 
 async def test_many_items_come_in_parts_that_hold_no_loop_up(manager: Manager) -> None:

@@ -6,6 +6,7 @@ that waits. An item that somebody has taken is his: if he dies before it is done
 
 import types
 from collections.abc import AsyncIterator, Generator, Iterable, Iterator
+from time import monotonic
 from typing import Any, Final, Generic, TypeVar
 
 from aioconc._internal._check import check_count
@@ -18,9 +19,10 @@ from aioconc.sync._wait_queue import check_wait
 
 T = TypeVar("T")
 
-# Items that `put_many` puts at once, and the bytes after which it puts what it has.
+# Items that `put_many` puts at once, and the bytes and the seconds after which it puts what it has.
 _CHUNK: Final = 256
 _CHUNK_BYTES: Final = 65_536
+_CHUNK_TIME: Final = 0.005
 
 # As in `aioconc.sync`: calls that need not wait, after which the loop turns once.
 _TURN: Final = 64
@@ -165,7 +167,9 @@ class SharedQueue(Shared, Generic[T]):
         come between.
 
         Args:
-            items: read as there is room, one item ahead; so it may be endless.
+            items: read as there is room, one item ahead; so it may be endless. An item may be held
+                back until the next one is read, so what gives them must not wait for somebody to
+                have got the one before.
 
         Raises:
             SerializationError: an item cannot be pickled; those before it are in the queue.
@@ -203,8 +207,9 @@ class SharedQueue(Shared, Generic[T]):
         """Put the item that was waited with, and as many more as there are places for."""
         more: list[tuple[bytes, Any]] = []
         size = 0
+        end = monotonic() + _CHUNK_TIME
         try:
-            while len(more) + 1 < places and size < _CHUNK_BYTES:
+            while len(more) + 1 < places and size < _CHUNK_BYTES and monotonic() < end:
                 try:
                     item = next(source)
                 except StopIteration:
