@@ -1,6 +1,7 @@
 """The template that workers are forked from: what it imports, how it fails, and who notices its end."""
 
 import asyncio
+import errno
 import functools
 import os
 import signal
@@ -312,6 +313,27 @@ async def test_a_template_that_stands_still_does_not_hold_up_closing(
     async with asyncio.timeout(15):
         await pool.aclose()
     assert is_dead(template)
+
+
+async def test_a_template_whose_end_cannot_be_seen_is_not_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As when a descriptor of it cannot be had, for too many open files: another one is tried."""
+    pool = ProcessExecutor(1, start="forkserver")
+    blind: list[int] = []
+    pidfd_open = os.pidfd_open
+
+    def fails_at_first(pid: int, flags: int = 0) -> int:
+        if not blind:
+            blind.append(pid)
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return pidfd_open(pid, flags)
+
+    monkeypatch.setattr(os, "pidfd_open", fails_at_first)
+    async with asyncio.timeout(20):
+        assert await pool.run(work.add, 1, 1) == 2
+        assert template_of(pool) != blind[0] and is_dead(blind[0])
+        await pool.aclose()
 
 
 async def test_a_template_goes_with_its_pool_and_is_seen_if_it_does_not() -> None:

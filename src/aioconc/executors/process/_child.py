@@ -91,6 +91,11 @@ class ChildProcess(Process):
             self._popen.returncode = self.exitcode or 0  # else it would complain when it is deleted
             return True
 
+    def end_now(self) -> None:
+        """Kill it, and wait for the moment that this takes."""
+        self.kill()
+        self._popen.wait()
+
 
 def how_ended(exitcode: int | None) -> str:
     """How a process ended, in words."""

@@ -254,6 +254,9 @@ class Template:
                 file.write(b"".join(dump({**surroundings(), "preload": recipe.preload})))
             passed = (theirs.fileno(), life_pipe(), setup, self._blackbox)
             self.process: ChildProcess = start_python(recipe, "aioconc.worker._template", passed)
+            if self.process.pidfd < 0:
+                self.process.end_now()
+                raise OSError("the end of a template could not be seen: too many open files")
         except BaseException:
             self._close()
             raise
