@@ -65,7 +65,8 @@ class Mailbox:
 _mailboxes: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Mailbox]" = (
     weakref.WeakKeyDictionary()
 )
-_lock = threading.Lock()
+# A finalizer that posts may run at a line that has it.
+_lock = threading.RLock()
 # The loop that asked last, nearly always the one that asks next: a third of the look-up. One
 # tuple, so that threads see a loop with its own mailbox.
 _latest: tuple[Callable[[], object], Mailbox] = (lambda: None, Mailbox())

@@ -158,6 +158,11 @@ class Arenas:
             self._bytes_free = 0
 
     @property
+    def is_busy(self) -> bool:
+        """Whether some thread, perhaps this one, is at a line that has the lock."""
+        return self._lock.locked()
+
+    @property
     def lent(self) -> int:
         """Arenas that are read."""
         return len(self._lent)

@@ -78,5 +78,10 @@ class Mappings:
             self._kept.clear()
             self._bytes = 0
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether some thread, perhaps this one, is at a line that has the lock."""
+        return self._lock.locked()
+
     def __len__(self) -> int:
         return len(self._kept)

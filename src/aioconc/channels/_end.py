@@ -444,7 +444,9 @@ class End(Link):
 
     def drop(self) -> None:
         """As `abandon`, for a finalizer: it runs at any line, also at one that has the mutex."""
-        if not self._mutex.acquire(blocking=False):
+        # A lock that is free now is not held by this thread, so it can be waited for.
+        is_busy = self._arenas.is_busy or self._loans.mappings.is_busy
+        if is_busy or not self._mutex.acquire(blocking=False):
             run_errand(self.abandon)
             return
         try:

@@ -108,7 +108,7 @@ class Lock(Held):
                 return
             woken = self._hand_on()
         if not woken.wake():
-            self._give_up(woken)
+            self._give_up_now(woken)
 
     def locked(self) -> bool:
         """Whether somebody holds it."""

@@ -28,6 +28,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from aioconc._bridge._errand import run_errand
 from aioconc._bridge._mailbox import mailbox_of
 from aioconc._internal._check import check_timeout
 from aioconc.sync._home import home
@@ -162,6 +163,18 @@ class Waitable:
         return False
 
     def _give_up(self, waiter: Waiter) -> None:
+        # A coroutine whose loop was closed under it ends when it is collected, at any line: also at
+        # one that has the mutex.
+        if (
+            isinstance(waiter, TaskWaiter)
+            and waiter.loop is not running_loop()
+            and self._mutex.locked()
+        ):
+            run_errand(self._give_up_now, waiter)
+        else:
+            self._give_up_now(waiter)
+
+    def _give_up_now(self, waiter: Waiter) -> None:
         with self._mutex:
             woken = self._take_back(waiter)
         self._wake(woken)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from aioconc._bridge import _mailbox
 from aioconc._bridge._mailbox import Mailbox, mailbox_of
 from tests.unit.bridge.interleave import every_order
 
@@ -187,3 +188,19 @@ def test_a_mailbox_keeps_no_loop_alive() -> None:
     gone = asyncio.run(own())
     gc.collect()
     assert gone() is None
+
+
+def test_a_finalizer_may_ask_at_any_line() -> None:
+    """Also while its own thread makes the mailbox of another loop."""
+    loop = asyncio.new_event_loop()
+    asked = []
+
+    def collect() -> None:
+        with _mailbox._lock:
+            asked.append(mailbox_of(loop))
+
+    thread = threading.Thread(target=collect, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert asked == [mailbox_of(loop)]
+    loop.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import operator
 import os
 import pickle
 import sys
@@ -347,6 +348,31 @@ def test_who_waits_sends_what_another_loop_left_behind() -> None:
     theirs.sync.close()
 
 
+def test_who_waited_in_a_closed_loop_may_be_collected_at_any_line() -> None:
+    """Also at one that has the mutex; others are served in its place."""
+    ours, theirs = open_channel()
+    loop = asyncio.new_event_loop()
+    call = theirs.receive()
+    task = loop.create_task(call)
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    end = theirs._end
+
+    def collect() -> None:
+        with end._mutex:
+            call.close()
+
+    thread = threading.Thread(target=collect, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive()
+    ours.sync.send("for another")
+    assert theirs.sync.receive(timeout=20) == "for another"
+    ours.sync.close()
+    theirs.sync.close()
+
+
 async def test_tasks_and_threads_share_an_end(ends: Any) -> None:
     """Each item goes to one of them, and nobody is left waiting."""
     ours, theirs = ends
@@ -473,11 +499,12 @@ async def test_an_end_that_is_dropped_warns_and_is_a_death(ends: Any) -> None:
     await theirs.aclose()
 
 
-async def test_an_end_that_is_dropped_in_the_middle_of_its_own_work_hangs_nobody() -> None:
+@pytest.mark.parametrize("lock", ["_mutex", "_arenas._lock", "_loans.mappings._lock"])
+async def test_an_end_that_is_dropped_in_the_middle_of_its_own_work_hangs_nobody(lock: str) -> None:
     """The garbage collector may come at a line that has the mutex of the end."""
     ours, theirs = open_channel()
-    end = ours._end
-    with pytest.warns(ResourceWarning, match="dropped without being closed"), end._mutex:
+    held = operator.attrgetter(lock)(ours._end)
+    with pytest.warns(ResourceWarning, match="dropped without being closed"), held:
         del ours
     with pytest.raises(PeerDied):
         await theirs.receive(timeout=10)
