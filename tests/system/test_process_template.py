@@ -19,6 +19,7 @@ from aioconc.errors import LeakError, WorkerCrashed
 from aioconc.executors import ProcessExecutor
 from aioconc.executors.process import _template
 from aioconc.testing import no_leaks
+from aioconc.worker import _template as talk
 from tests.contracts import executor_work as work
 from tests.system.executor_scripts import is_gone, run_script, start_script
 from tests.system.process_tools import idle, is_dead, kill, pids, until
@@ -334,6 +335,24 @@ async def test_a_template_whose_end_cannot_be_seen_is_not_used(
         assert await pool.run(work.add, 1, 1) == 2
         assert template_of(pool) != blind[0] and is_dead(blind[0])
         await pool.aclose()
+
+
+async def test_a_request_that_cannot_be_sent_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As when too many descriptors are on their way: nobody waits for its answer."""
+    rights, failed = talk.rights, list[tuple[int, ...]]()
+
+    def fails_at_first(*fds: int) -> Any:
+        if not failed:
+            failed.append(fds)
+            raise OSError(errno.ETOOMANYREFS, os.strerror(errno.ETOOMANYREFS))
+        return rights(*fds)
+
+    monkeypatch.setattr(talk, "rights", fails_at_first)
+    async with asyncio.timeout(20), ProcessExecutor(1, start="forkserver") as pool:
+        assert await pool.run(work.add, 1, 1) == 2
+    assert failed
 
 
 async def test_a_template_goes_with_its_pool_and_is_seen_if_it_does_not() -> None:

@@ -282,10 +282,16 @@ class Template:
         self._number = number = (self._number + 1) & 0xFFFFFFFF
         self._asked[number] = recipe, done, ends
         frame = b"".join(wire.encode(talk.FORK, number))
-        # It is taken whole: there are few of them at a time. If the template has just died, its
-        # end is seen soon.
-        with contextlib.suppress(OSError):
+        try:
+            # It is taken whole: there are few of them at a time.
             self._sock.sendmsg([frame], talk.rights(*ends.theirs()))
+        except ConnectionError:
+            pass  # the template has just died, which is seen soon
+        except OSError as error:  # ETOOMANYREFS: of descriptors on their way in all the system
+            del self._asked[number]
+            ends.close()
+            done(error)
+            return
         ends.close_theirs()
 
     # -- what it says -------------------------------------------------------------------------
