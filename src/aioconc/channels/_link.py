@@ -18,6 +18,7 @@ what, is left to those who derive from it.
 # Rule 3: the socket is closed once `_closed` is set and nobody leads.
 
 import asyncio
+import errno
 import os
 import select
 import socket
@@ -61,6 +62,9 @@ _MOST_SENT: Final = 262_144
 
 # Bytes sent before others have a turn, however fast the other end reads.
 _MOST_FLUSHED: Final = 1_048_576
+
+# Linux: a user's processes have as many descriptors on their way as one of them may have open.
+_TOO_MANY: Final = getattr(errno, "ETOOMANYREFS", -1)
 
 # What `poll` takes, in milliseconds.
 _LONGEST: Final = 0x7FFF_FFFF
@@ -198,7 +202,11 @@ class Link(Waitable):
             return
         # Also if all can be sent at once: the loop then takes in what arrives, so that the other
         # end is not held up by one that only sends, or does something else for a while.
-        tie = self._serve(loop)
+        try:
+            tie = self._serve(loop)
+        except OSError:  # too many open files; what is not sent now goes with the next call
+            self._flush()
+            return
         if tie.has_sent:
             # Something may have gone in this turn already.
             self._soon = loop
@@ -257,7 +265,9 @@ class Link(Waitable):
                     out.appendleft(memoryview(piece)[sent:])
         except BlockingIOError:
             pass
-        except OSError:
+        except OSError as error:
+            if error.errno == _TOO_MANY:  # on their way: until others have received theirs
+                return
             # The other end is gone. What it sent before is still to be read, and says why.
             self._cut_off()
             while not self._finished and self._read():

@@ -36,7 +36,8 @@ class Tie:
         on_writable: "Callable[[Tie], object]",
     ) -> None:
         self.loop = loop
-        # This tie's to close; -1 once it is.
+        # This tie's to close; -1 before it is made, and once it is closed.
+        self.fd = -1
         self.fd = os.dup(fd)
         self._on_readable = on_readable
         self._on_writable = on_writable

@@ -9,6 +9,7 @@ class Waker:
     __slots__ = ("_write_fd", "fd")
 
     def __init__(self) -> None:
+        self.fd = self._write_fd = -1
         if hasattr(os, "eventfd"):
             self.fd = self._write_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         else:

@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import errno
 import operator
 import os
 import pickle
@@ -249,6 +250,57 @@ async def test_without_memory_to_share_large_items_go_inline(
     assert await receiving == b"x" * 2_000_000
     await ours.send_bytes(b"z" * 100_000)
     assert await theirs.receive_bytes() == b"z" * 100_000
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="no memfd")
+async def test_too_many_descriptors_on_their_way_are_waited_for() -> None:
+    """The system says so for all processes of a user together: the other end is not dead."""
+
+    class Full:
+        def __init__(self, sock: Any) -> None:
+            self.sock = sock
+            self.refused = 0
+
+        def sendmsg(self, *args: Any) -> Any:
+            self.refused += 1
+            if self.refused < 4:
+                raise OSError(errno.ETOOMANYREFS, "too many references")
+            return self.sock.sendmsg(*args)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.sock, name)
+
+    ours, theirs = open_channel()
+    end: Any = ours._end
+    async with ours, theirs:
+        end._sock = full = Full(end._sock)
+        await ours.send(memoryview(bytearray(100_000)))
+        assert len(await theirs.receive(timeout=20)) == 100_000
+        assert full.refused == 4
+        end._sock = full.sock
+
+
+async def test_without_descriptors_for_the_loop_nothing_is_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An item is sent or refused, and never both; one that was taken is had."""
+    ours, theirs = open_channel(capacity=2)
+    await asyncio.to_thread(theirs.sync.send, "there")
+    ours._end._read()
+
+    def dup(fd: int) -> int:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "dup", dup)
+        await ours.send("here")
+        assert await ours.receive() == "there"
+        with pytest.raises(OSError, match="too many"):
+            await ours.receive()
+    async with ours, theirs:
+        assert await theirs.receive() == "here"
+        await theirs.send("again")
+        assert await ours.receive() == "again"
 
 
 async def test_receivers_share_evenly(ends: Any) -> None:
