@@ -366,6 +366,13 @@ async def test_a_template_goes_with_its_pool_and_is_seen_if_it_does_not() -> Non
     await pool.aclose()
 
 
+async def test_a_template_whose_output_nobody_reads_is_used(module: Module) -> None:
+    """What the modules have printed is lost, and nothing else."""
+    name = module("import sys\nprint('lost')\nsys.stdout.close()\nFOUND = 1")
+    async with ProcessExecutor(1, start="forkserver", preload=(name,)) as pool:
+        assert await pool.run(look_at, name) == 1
+
+
 # -- programs ------------------------------------------------------------------------------------
 
 DIES = """

@@ -70,8 +70,11 @@ def main(sock: int, life: int, setup: int, blackbox: int) -> None:
         _send(connection, BROKEN, 0, *dump(text))
         return
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()  # else each worker would say it again
+        try:
+            if stream is not None:
+                stream.flush()  # else each worker would say it again
+        except (OSError, ValueError):
+            pass  # nobody reads it, or it was closed
     # What was imported is never garbage, and is not to be copied by whoever looks for some.
     gc.collect()
     gc.freeze()
