@@ -8,11 +8,13 @@ use has a mapping of its own.
 
 import sys
 from _thread import allocate_lock
+from _weakrefset import WeakSet
 from collections import OrderedDict
 from mmap import ACCESS_COPY, ACCESS_READ, mmap
 from os import fstat
 
 from aioconc._wire import _memory
+from aioconc._wire._arenas import most_descriptors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,9 +24,12 @@ if TYPE_CHECKING:
 # number of a segment may be 0 (macOS), whichever it is.
 
 # Mappings are kept up to this many bytes, which is what an owner keeps of free arenas, and up to
-# this many, since each costs a descriptor.
+# this many, since each costs a descriptor; all readers of a process have a share of those together.
 KEPT = 1 << 27
 _MOST = 16
+
+# Those that some reader keeps, or kept, and that are still there.
+_everywhere: WeakSet[mmap] = WeakSet()
 
 
 class Mappings:
@@ -64,12 +69,16 @@ class Mappings:
         size = len(mapping)
         if size > KEPT:
             return
+        most = most_descriptors()
         with self._lock:
             if number in self._kept:
                 return
             self._kept[number] = mapping
+            _everywhere.add(mapping)
             self._bytes += size
-            while self._bytes > KEPT or len(self._kept) > _MOST:
+            while self._bytes > KEPT or len(self._kept) > _MOST or len(_everywhere) > most:
+                if not self._kept:
+                    return
                 self._bytes -= len(self._kept.popitem(last=False)[1])
 
     def clear(self) -> None:

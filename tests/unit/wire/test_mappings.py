@@ -126,3 +126,23 @@ def test_without_a_number_of_its_own_memory_is_mapped_each_time(
     assert bytes(memoryview(mappings.use(memory, writable=False))[:3]) == b"xxx"
     assert bytes(memoryview(mappings.use(other, writable=False))[:3]) == b"yyy"
     os.close(other)
+
+
+def test_all_readers_together_keep_a_share_of_the_descriptors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However many readers a process has: each mapping that is kept costs a descriptor."""
+    gc.collect()
+    kept_elsewhere = len(_mappings._everywhere)
+    monkeypatch.setattr(_mappings, "most_descriptors", lambda: kept_elsewhere + 3)
+    readers = [Mappings() for _ in range(4)]
+    fds = [_memory.make(SIZE) for _ in range(8)]
+    for reader in readers:
+        for fd in fds:
+            reader.use(fd, writable=False)
+    assert [len(each) for each in readers] == [3, 0, 0, 0]
+    readers[0].clear()
+    readers[1].use(fds[0], writable=False)
+    assert len(readers[1]) == 1
+    for fd in fds:
+        os.close(fd)
