@@ -218,7 +218,6 @@ TRAPS: dict[str, list[tuple[str, str]]] = {
 }
 
 
-
 @cache
 def names_in(file: str) -> set[str]:
     tree = ast.parse((TESTS / file).read_text())
