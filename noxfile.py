@@ -15,6 +15,8 @@ import nox
 
 PYTHONS = ("3.11", "3.12", "3.13")
 HERE = Path(__file__).parent
+# Tests run in two processes: that is what the machines of CI have cores for.
+TWO_AT_ONCE = ("-n", "2")
 # pip as old as 2023 installs these; `--group` needs a newer one.
 GROUPS = nox.project.load_toml("pyproject.toml")
 
@@ -77,7 +79,7 @@ _put_pythons_on_path()
 def tests(session: nox.Session, uvloop: bool) -> None:
     """The default test run, with and without uvloop."""
     session.install("-e", ".[all]" if uvloop else ".[http]", *group("test"))
-    session.run("python", "-m", "pytest", *session.posargs)
+    session.run("python", "-m", "pytest", *TWO_AT_ONCE, *session.posargs)
 
 
 @nox.session(python=PYTHONS)
@@ -85,7 +87,9 @@ def slow(session: nox.Session) -> None:
     """The tests that are too slow for the default run."""
     session.install("-e", ".[all]", *group("test"))
     wanted = "slow and not soak"
-    session.run("python", "-m", "pytest", "-m", wanted, "--timeout=600", *session.posargs)
+    session.run(
+        "python", "-m", "pytest", "-m", wanted, "--timeout=600", *TWO_AT_ONCE, *session.posargs
+    )
 
 
 @nox.session(python=PYTHONS, default=False)
