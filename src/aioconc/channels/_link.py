@@ -364,6 +364,8 @@ class Link(Waitable):
                 self._ties.pop(each).close()
             tie = Tie(loop, self._sock.fileno(), self._on_readable, self._on_writable)
             self._ties[loop] = tie
+            # The loop that was told may have been closed before it heard.
+            self._notified = False
             self._stir()
             if self._finished:
                 tie.stop_reading()

@@ -400,6 +400,35 @@ def test_who_waits_sends_what_another_loop_left_behind() -> None:
     theirs.sync.close()
 
 
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="no memfd")
+def test_memory_goes_back_in_the_next_loop_if_one_was_closed_before_it_did() -> None:
+    """What a loop was told and never did is no reason to tell the next one nothing."""
+    ours, theirs = open_channel()
+    arenas = ours._end._arenas
+    item = memoryview(array("q", [1] * 50_000))
+    ours.sync.send(item)
+    loop = asyncio.new_event_loop()
+    first = loop.run_until_complete(theirs.receive())
+    del first  # while the loop does not run
+    loop.close()
+    ours.sync.send(item)
+
+    async def read_and_return() -> int:
+        second = await theirs.receive()
+        del second
+        for _ in range(1_000):
+            await asyncio.sleep(0)
+            with ours._end._mutex:
+                ours._end._read()
+            if not arenas.lent:
+                break
+        return arenas.lent
+
+    assert asyncio.run(read_and_return()) == 0
+    ours.sync.close()
+    theirs.sync.close()
+
+
 def test_who_waited_in_a_closed_loop_may_be_collected_at_any_line() -> None:
     """Also at one that has the mutex; others are served in its place."""
     ours, theirs = open_channel()
