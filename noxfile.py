@@ -15,8 +15,9 @@ import nox
 
 PYTHONS = ("3.11", "3.12", "3.13")
 HERE = Path(__file__).parent
-# Tests run in two processes: that is what the machines of CI have cores for.
-TWO_AT_ONCE = ("-n", "2")
+# Tests run in two processes: that is what the machines of CI have cores for. The snippets of a page
+# build on one another, so a file is not split.
+TWO_AT_ONCE = ("-n", "2", "--dist", "loadfile")
 # pip as old as 2023 installs these; `--group` needs a newer one.
 GROUPS = nox.project.load_toml("pyproject.toml")
 

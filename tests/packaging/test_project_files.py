@@ -27,7 +27,10 @@ def marked(name: str) -> str:
 
 def test_readme_has_two_commands_of_one_line() -> None:
     """One command runs the demo and one the tests; each is a single line that sets all up."""
-    for name, last in [("demo", "python -m aioconc demo"), ("tests", "python -m pytest -q -n 2")]:
+    for name, last in [
+        ("demo", "python -m aioconc demo"),
+        ("tests", "-m pytest -q -n 2 --dist loadfile"),
+    ]:
         command = marked(name)
         assert "\n" not in command
         assert command.startswith("python3 -m venv ")
