@@ -324,10 +324,12 @@ def loaded(folder: Path, *options: str) -> set[str]:
 
 @pytest.mark.slow
 def test_plugin_loads_nothing_until_it_is_needed(tmp_path: Path) -> None:
-    """A run without marked tests loads the plugin's own file and the two packages above it."""
+    """A run without marked tests loads the plugin's own file, and what loads names when needed."""
     plain = loaded(tmp_path)
     assert loaded(tmp_path, "-p", "aioconc.testing._plugin") - plain == {
         "aioconc",
+        "aioconc._internal",
+        "aioconc._internal._public",
         "aioconc.testing",
         "aioconc.testing._plugin",
     }
