@@ -261,6 +261,8 @@ def test_an_interrupt_while_handlers_are_set_takes_them_back():
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_a_forced_end_leaves_nothing_of_its_loop_to_the_signals(monkeypatch, loop):
     """What it leaves behind is a coroutine; where signals are written to is taken back."""
+    if loop == "uvloop":
+        pytest.importorskip("uvloop")
     monkeypatch.setattr(_signals, "LAST_MOMENTS", 0.02)
     left = []
 

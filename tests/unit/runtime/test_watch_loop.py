@@ -445,6 +445,8 @@ run(main, loop=sys.argv[1])
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_process_that_was_stopped_is_told_apart(loop: str) -> None:
     """A program that was stopped and went on was not held up by its own code."""
+    if loop == "uvloop":
+        pytest.importorskip("uvloop")
     process = subprocess.Popen(
         [sys.executable, "-c", STOPPED, loop], stdout=subprocess.PIPE, text=True
     )
