@@ -36,8 +36,10 @@ from typing import Any, Final, Literal
 from aioconc._wire import _memory
 from aioconc._wire._descriptors import Descriptor
 from aioconc._wire._passing import Passed, pass_on
+from aioconc.channels._recovery import Recovery, SyncRecovery
 from aioconc.errors import OwnerDied
 from aioconc.sync import Semaphore
+from aioconc.sync._held import Held
 from aioconc.sync._wait_queue import WaitStatistics, check_blocking, check_wait
 
 # Words of the page: process id of the holder; of a holder that died and was not made good; whether
@@ -69,7 +71,7 @@ class ArrayLockStatistics(WaitStatistics):
     owner_died: int | None
 
 
-class ArrayLock:
+class ArrayLock(Held):
     """One holder at a time, of all processes that have the array: a task or a thread of one.
 
     What `SharedArray.lock` gives; as `aioconc.sync.Lock`, with what processes add. It belongs to
@@ -171,18 +173,7 @@ class ArrayLock:
             ...             if died is not None:
             ...                 shared.array[:] = 0
         """
-        return _Recovery(self)
-
-    async def __aenter__(self) -> None:
-        await self._take(False)
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._let_go(False)
+        return Recovery(self)
 
     @property
     def sync(self) -> "SyncArrayLock":
@@ -415,7 +406,12 @@ class SyncArrayLock:
 
     def recover(self) -> AbstractContextManager[OwnerDied | None]:
         """As `ArrayLock.recover`, for `with`."""
-        return _SyncRecovery(self._lock)
+        return SyncRecovery(
+            self._lock,
+            lambda: check_blocking(
+                "with ArrayLock.sync.recover", "async with shared.lock.recover():"
+            ),
+        )
 
     def locked(self) -> bool:
         """As `ArrayLock.locked`."""
@@ -435,47 +431,6 @@ class SyncArrayLock:
 
     def __repr__(self) -> str:
         return f"{self._lock!r}.sync"
-
-
-class _Recovery(AbstractAsyncContextManager[OwnerDied | None]):
-    """The block of `ArrayLock.recover`."""
-
-    __slots__ = ("_lock",)
-
-    def __init__(self, lock: ArrayLock) -> None:
-        self._lock = lock
-
-    async def __aenter__(self) -> OwnerDied | None:
-        return await self._lock._take(True)
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._lock._let_go(kind is None)
-
-
-class _SyncRecovery(AbstractContextManager[OwnerDied | None]):
-    """The block of `ArrayLock.sync.recover`."""
-
-    __slots__ = ("_lock",)
-
-    def __init__(self, lock: ArrayLock) -> None:
-        self._lock = lock
-
-    def __enter__(self) -> OwnerDied | None:
-        check_blocking("with ArrayLock.sync.recover", "async with shared.lock.recover():")
-        return self._lock._block(True, None)[1]
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._lock._let_go(kind is None)
 
 
 _locks: "weakref.WeakSet[ArrayLock]" = weakref.WeakSet()

@@ -16,6 +16,7 @@ from aioconc.sync._wait_queue import (
     Owner,
     TaskWaiter,
     ThreadWaiter,
+    Waitable,
     Waiter,
     WaitQueue,
     WaitStatistics,
@@ -43,7 +44,7 @@ class CapacityLimiterStatistics(WaitStatistics):
     borrowers: tuple[str, ...]
 
 
-class CapacityLimiter(Held):
+class CapacityLimiter(Held, Waitable):
     """So many borrowers at a time: tasks of any event loop, threads, or what you name.
 
     Its names are those of `anyio.CapacityLimiter`; it works across threads and loops.

@@ -6,10 +6,10 @@ Left to each primitive: what there is to hold, and who may have it.
 from types import TracebackType
 from typing import Any
 
-from aioconc.sync._wait_queue import Waitable, check_blocking
+from aioconc.sync._wait_queue import check_blocking
 
 
-class Held(Waitable):
+class Held:
     """A primitive that a task holds for a block."""
 
     __slots__ = ()

@@ -17,6 +17,7 @@ from aioconc.sync._wait_queue import (
     Owner,
     TaskWaiter,
     ThreadWaiter,
+    Waitable,
     Waiter,
     WaitQueue,
     WaitStatistics,
@@ -42,7 +43,7 @@ class LockStatistics(WaitStatistics):
     owner: str | None
 
 
-class Lock(Held):
+class Lock(Held, Waitable):
     """One holder at a time: a task of any event loop, or a thread.
 
     Equals `asyncio.Lock`, which it replaces line by line, and works across threads and loops.

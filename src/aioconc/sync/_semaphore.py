@@ -14,6 +14,7 @@ from aioconc.sync._home import refuse
 from aioconc.sync._wait_queue import (
     TaskWaiter,
     ThreadWaiter,
+    Waitable,
     Waiter,
     WaitQueue,
     WaitStatistics,
@@ -34,7 +35,7 @@ class SemaphoreStatistics(WaitStatistics):
     permits_free: int
 
 
-class Semaphore(Held):
+class Semaphore(Held, Waitable):
     """So many holders at a time, tasks of any event loop or threads.
 
     Equals `asyncio.Semaphore`, which it replaces line by line, and works across threads and loops.

@@ -7,13 +7,12 @@ notification is never lost to a waiter who is cancelled or dies.
 from asyncio import CancelledError
 from collections.abc import Callable
 from time import monotonic
-from types import TracebackType
 from typing import Any, Literal, TypeVar
 
 from aioconc._internal._check import check_count
 from aioconc.channels._manager._client import Ask, Client
-from aioconc.channels._manager._shared import Asked, Shared, SyncShared
-from aioconc.channels._manager._shared_locks import SharedLock
+from aioconc.channels._manager._shared import Asked
+from aioconc.channels._manager._shared_locks import SharedHeld, SharedLock, SyncSharedHeld
 from aioconc.channels._manager._statistics import SharedLockStatistics
 from aioconc.errors import ManagerClosed, OwnerDied
 from aioconc.sync._wait_queue import check_wait
@@ -21,7 +20,7 @@ from aioconc.sync._wait_queue import check_wait
 T = TypeVar("T")
 
 
-class SharedCondition(Shared):
+class SharedCondition(SharedHeld):
     """A shared lock with a queue of those who wait for something that others do under the lock.
 
     Made by `Manager.Condition`. As `aioconc.sync.Condition`. If the holder of the lock dies, all
@@ -76,17 +75,6 @@ class SharedCondition(Shared):
     def locked(self) -> Asked[bool]:
         """Whether somebody holds the lock: `await condition.locked()`."""
         return self._lock.locked()
-
-    async def __aenter__(self) -> None:
-        await self._lock.acquire()
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._lock.release()
 
     # ------------------------------------------------------------------ waiting
 
@@ -214,7 +202,7 @@ class SharedCondition(Shared):
         self._lock._note().take(ask, *held[1:])
 
 
-class SyncSharedCondition(SyncShared):
+class SyncSharedCondition(SyncSharedHeld):
     """A `SharedCondition` for threads: what waits, blocks the thread.
 
     Raises RuntimeError in the thread of a running event loop, which it would stop.
@@ -227,21 +215,6 @@ class SyncSharedCondition(SyncShared):
     def acquire(self, *, timeout: float | None = None) -> bool:
         """As `lock.sync.acquire` of its lock."""
         return self._shared._lock.sync.acquire(timeout=timeout)
-
-    def release(self) -> None:
-        """As `SharedCondition.release`."""
-        self._shared.release()
-
-    def __enter__(self) -> None:
-        self._shared._lock.sync.acquire()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._shared.release()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Release the lock, block until notified, and take the lock again.

@@ -4,12 +4,11 @@ It guarantees that each call is one step, which no other process comes between. 
 on what is there are computed in the process that asks, and tried again if another was faster.
 """
 
-import asyncio
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, Final, Generic, TypeVar, overload
 
-from aioconc.channels._manager._shared import Asked, Shared, SyncShared
-from aioconc.channels._manager._tables import PAGED
+from aioconc.channels._manager._shared import Asked
+from aioconc.channels._manager._shared_table import SharedTable, Steps, SyncSharedTable
 from aioconc.channels._manager._values import check_key, packed, unpacked
 
 K = TypeVar("K")
@@ -19,11 +18,8 @@ D = TypeVar("D")
 
 _MISSING: Final[Any] = object()
 
-# What a change asks, one after the other: the name of a request, and its arguments.
-_Steps = Generator[tuple[Any, ...], Any, T]
 
-
-class SharedDict(Shared, Generic[K, V]):
+class SharedDict(SharedTable, Generic[K, V]):
     """A dict for all processes.
 
     Made by `Manager.dict`. Its methods are those of `dict`, awaited; threads and plain worker code
@@ -231,24 +227,8 @@ class SharedDict(Shared, Generic[K, V]):
         """The same dict for threads and plain worker code, as a mutable mapping."""
         return SyncSharedDict(self)
 
-    async def _do(self, steps: _Steps[T]) -> T:
-        rest = None
-        try:
-            request = next(steps)
-            while True:
-                if request[0] == "more":
-                    await asyncio.sleep(0)  # in the process of the manager, an answer is no wait
-                answer = await self._call(*request)
-                rest = answer[1] if request[0] in PAGED else None
-                request = steps.send(answer)
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
-        finally:
-            if rest is not None:
-                self._tell("forget", rest)
 
-
-class SyncSharedDict(SyncShared, MutableMapping[K, V]):
+class SyncSharedDict(SyncSharedTable, MutableMapping[K, V]):
     """A `SharedDict` for threads: a mutable mapping, whose calls block the thread.
 
     Raises RuntimeError in the thread of a running event loop, which it would stop.
@@ -323,21 +303,6 @@ class SyncSharedDict(SyncShared, MutableMapping[K, V]):
         """Take all out."""
         self._do("clear()", _clear())
 
-    def _do(self, line: str, steps: _Steps[T]) -> T:
-        rest = None
-        try:
-            request = next(steps)
-            while True:
-                what, *args = request
-                answer = self._call(what, line, *args)
-                rest = answer[1] if what in PAGED else None
-                request = steps.send(answer)
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
-        finally:
-            if rest is not None:
-                self._shared._tell("forget", rest)
-
 
 # ------------------------------------------------------------------ what both faces do
 
@@ -346,7 +311,7 @@ def _pack(value: object) -> bytes:
     return packed(value, "a value of a shared dict")
 
 
-def _get(key: Any, default: Any) -> _Steps[Any]:
+def _get(key: Any, default: Any) -> Steps[Any]:
     entry = yield "get", check_key(key)
     if entry is not None:
         return unpacked(entry[0])
@@ -355,19 +320,19 @@ def _get(key: Any, default: Any) -> _Steps[Any]:
     return default
 
 
-def _update(*tables: Mapping[Any, Any]) -> _Steps[None]:
+def _update(*tables: Mapping[Any, Any]) -> Steps[None]:
     yield (
         "update",
         {check_key(key): _pack(value) for table in tables for key, value in table.items()},
     )
 
 
-def _delete(key: Any) -> _Steps[None]:
+def _delete(key: Any) -> Steps[None]:
     if (yield "pop", check_key(key)) is None:
         raise KeyError(key)
 
 
-def _pop(key: Any, default: Any) -> _Steps[Any]:
+def _pop(key: Any, default: Any) -> Steps[Any]:
     data = yield "pop", check_key(key)
     if data is not None:
         return unpacked(data)
@@ -376,7 +341,7 @@ def _pop(key: Any, default: Any) -> _Steps[Any]:
     return default
 
 
-def _popitem() -> _Steps[Any]:
+def _popitem() -> Steps[Any]:
     found = yield ("popitem",)
     if found is None:
         raise KeyError("popitem(): the shared dict is empty")
@@ -384,11 +349,11 @@ def _popitem() -> _Steps[Any]:
     return key, unpacked(data)
 
 
-def _setdefault(key: Any, default: Any) -> _Steps[Any]:
+def _setdefault(key: Any, default: Any) -> Steps[Any]:
     return unpacked((yield "setdefault", check_key(key), _pack(default)))
 
 
-def _update_item(key: Any, fn: Callable[[Any], Any], default: Any) -> _Steps[Any]:
+def _update_item(key: Any, fn: Callable[[Any], Any], default: Any) -> Steps[Any]:
     check_key(key)
     while True:
         entry = yield "get", key
@@ -400,7 +365,7 @@ def _update_item(key: Any, fn: Callable[[Any], Any], default: Any) -> _Steps[Any
             return value
 
 
-def _compare_and_set(key: Any, expected: object, value: object) -> _Steps[bool]:
+def _compare_and_set(key: Any, expected: object, value: object) -> Steps[bool]:
     data = _pack(value)
     check_key(key)
     while True:
@@ -411,17 +376,17 @@ def _compare_and_set(key: Any, expected: object, value: object) -> _Steps[bool]:
             return True
 
 
-def _contains(key: object) -> _Steps[bool]:
+def _contains(key: object) -> Steps[bool]:
     found: bool = yield "contains", check_key(key)
     return found
 
 
-def _size() -> _Steps[int]:
+def _size() -> Steps[int]:
     count: int = yield ("size",)
     return count
 
 
-def _keys() -> _Steps[list[Any]]:
+def _keys() -> Steps[list[Any]]:
     keys, rest, _ = yield ("keys",)
     while rest is not None:
         page, rest, _ = yield "more", rest
@@ -429,7 +394,7 @@ def _keys() -> _Steps[list[Any]]:
     return keys  # type: ignore[no-any-return]
 
 
-def _items() -> _Steps[list[tuple[Any, Any]]]:
+def _items() -> Steps[list[tuple[Any, Any]]]:
     page, rest, _ = yield ("items",)
     items = [(key, unpacked(data)) for key, data in page]
     while rest is not None:
@@ -438,5 +403,5 @@ def _items() -> _Steps[list[tuple[Any, Any]]]:
     return items
 
 
-def _clear() -> _Steps[None]:
+def _clear() -> Steps[None]:
     yield ("clear",)

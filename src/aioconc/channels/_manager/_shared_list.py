@@ -3,21 +3,18 @@
 It guarantees that each call is one step, which no other process comes between.
 """
 
-import asyncio
-from collections.abc import Callable, Generator, Iterable, MutableSequence
+from collections.abc import Callable, Iterable, MutableSequence
 from typing import Any, Generic, TypeVar, overload
 
-from aioconc.channels._manager._shared import Asked, Shared, SyncShared
-from aioconc.channels._manager._tables import PAGED
+from aioconc.channels._manager._shared import Asked
+from aioconc.channels._manager._shared_table import SharedTable, Steps, SyncSharedTable
 from aioconc.channels._manager._values import packed, unpacked
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-_Steps = Generator[tuple[Any, ...], Any, R]
 
-
-class SharedList(Shared, Generic[T]):
+class SharedList(SharedTable, Generic[T]):
     """A list for all processes.
 
     Made by `Manager.list`. Its methods are those of `list`, awaited; threads and plain worker code
@@ -162,24 +159,8 @@ class SharedList(Shared, Generic[T]):
         """The same list for threads and plain worker code, as a mutable sequence."""
         return SyncSharedList(self)
 
-    async def _do(self, steps: _Steps[R]) -> R:
-        rest = None
-        try:
-            request = next(steps)
-            while True:
-                if request[0] == "more":
-                    await asyncio.sleep(0)  # in the process of the manager, an answer is no wait
-                answer = await self._call(*request)
-                rest = answer[1] if request[0] in PAGED else None
-                request = steps.send(answer)
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
-        finally:
-            if rest is not None:
-                self._tell("forget", rest)
 
-
-class SyncSharedList(SyncShared, MutableSequence[T]):
+class SyncSharedList(SyncSharedTable, MutableSequence[T]):
     """A `SharedList` for threads: a mutable sequence, whose calls block the thread.
 
     Calls of `list` that are not one request are one step all the same: `remove`, `reverse` and
@@ -278,21 +259,6 @@ class SyncSharedList(SyncShared, MutableSequence[T]):
         """Take all out."""
         self._do("clear()", _clear())
 
-    def _do(self, line: str, steps: _Steps[R]) -> R:
-        rest = None
-        try:
-            request = next(steps)
-            while True:
-                what, *args = request
-                answer = self._call(what, line, *args)
-                rest = answer[1] if what in PAGED else None
-                request = steps.send(answer)
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
-        finally:
-            if rest is not None:
-                self._shared._tell("forget", rest)
-
 
 # ------------------------------------------------------------------ what both faces do
 
@@ -302,34 +268,34 @@ def pack_items(items: Iterable[object]) -> list[bytes]:
     return [packed(each, "an item of a shared list") for each in items]
 
 
-def _get(index: int | slice) -> _Steps[Any]:
+def _get(index: int | slice) -> Steps[Any]:
     if isinstance(index, slice):
         items, _ = yield from _pages("slice", index)
         return items
     return unpacked((yield "get", index))
 
 
-def _set(index: int, item: object) -> _Steps[None]:
+def _set(index: int, item: object) -> Steps[None]:
     yield "set", index, *pack_items([item])
 
 
-def _delete(index: int | slice) -> _Steps[None]:
+def _delete(index: int | slice) -> Steps[None]:
     yield "delete", index
 
 
-def _extend(items: Iterable[object]) -> _Steps[None]:
+def _extend(items: Iterable[object]) -> Steps[None]:
     yield "extend", pack_items(items)
 
 
-def _insert(index: int, item: object) -> _Steps[None]:
+def _insert(index: int, item: object) -> Steps[None]:
     yield "insert", index, *pack_items([item])
 
 
-def _pop(index: int) -> _Steps[Any]:
+def _pop(index: int) -> Steps[Any]:
     return unpacked((yield "pop", index))
 
 
-def _update(fn: Callable[[list[Any]], list[Any]]) -> _Steps[list[Any]]:
+def _update(fn: Callable[[list[Any]], list[Any]]) -> Steps[list[Any]]:
     while True:
         items, version = yield from _pages("items")
         items = [*fn(items)]
@@ -337,12 +303,12 @@ def _update(fn: Callable[[list[Any]], list[Any]]) -> _Steps[list[Any]]:
             return items
 
 
-def _size() -> _Steps[int]:
+def _size() -> Steps[int]:
     count: int = yield ("size",)
     return count
 
 
-def _pages(*request: Any) -> _Steps[tuple[list[Any], int]]:
+def _pages(*request: Any) -> Steps[tuple[list[Any], int]]:
     """All items that are asked for, and the version that they are of."""
     page, rest, version = yield request
     items = [*map(unpacked, page)]
@@ -352,10 +318,10 @@ def _pages(*request: Any) -> _Steps[tuple[list[Any], int]]:
     return items, version
 
 
-def _copy() -> _Steps[list[Any]]:
+def _copy() -> Steps[list[Any]]:
     items, _ = yield from _pages("items")
     return items
 
 
-def _clear() -> _Steps[None]:
+def _clear() -> Steps[None]:
     yield "replace_if", [], None

@@ -7,41 +7,24 @@ back. Who is next is left to the broker.
 from collections import Counter
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
-from typing import Any, Literal
+from typing import Literal
 
 from aioconc._internal._check import check_count
 from aioconc.channels._manager._client import Ask, Client
 from aioconc.channels._manager._shared import Asked, Shared, SyncShared
 from aioconc.channels._manager._statistics import SharedLockStatistics, SharedSemaphoreStatistics
+from aioconc.channels._recovery import Recovery, SyncRecovery
 from aioconc.errors import OwnerDied
+from aioconc.sync._held import Held
 from aioconc.sync._wait_queue import Owner, check_wait, me, name_of
 
 # ------------------------------------------------------------------ what is held
 
 
-class SharedHeld(Shared):
+class SharedHeld(Held, Shared):
     """A shared object that is held for a block."""
 
     __slots__ = ()
-
-    async def acquire(self) -> Any:
-        """Wait for it and take it."""
-        raise NotImplementedError
-
-    def release(self) -> None:
-        """Give it back."""
-        raise NotImplementedError
-
-    async def __aenter__(self) -> None:
-        await self.acquire()
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.release()
 
 
 class SyncSharedHeld(SyncShared):
@@ -107,10 +90,11 @@ class SharedLock(SharedHeld):
     handed over in the order of arrival, and nobody overtakes.
 
     If its holder dies (a process that is killed, crashes or ends, or a call in a worker process
-    that returns without releasing it; a chunk of a map is one call), whatever the lock guards may be half changed. So from then
-    on `acquire` raises `OwnerDied`, for all who wait and for all who come, until one of them has
-    put it right in `async with lock.recover():`. Nobody waits for the dead, and nobody goes on
-    without knowing. A lock made with `on_owner_death="release"` is simply handed on.
+    that returns without releasing it; a chunk of a map is one call), whatever the lock guards may
+    be half changed. So from then on `acquire` raises `OwnerDied`, for all who wait and for all who
+    come, until one of them has put it right in `async with lock.recover():`. Nobody waits for the
+    dead, and nobody goes on without knowing. A lock made with `on_owner_death="release"` is simply
+    handed on.
 
     Example:
         >>> import asyncio
@@ -177,7 +161,7 @@ class SharedLock(SharedHeld):
             ...             if died is not None:
             ...                 await accounts.rebuild()
         """
-        return _Recovery(self)
+        return Recovery(self)
 
     def locked(self) -> Asked[bool]:
         """Whether somebody holds it: `await lock.locked()`."""
@@ -251,48 +235,6 @@ class SharedLock(SharedHeld):
                 "the process that took it"
             )
         client.tell(self._number, "release", ask.number, recovered)
-
-
-class _Recovery(AbstractAsyncContextManager[OwnerDied | None]):
-    """The block of `SharedLock.recover`."""
-
-    __slots__ = ("_lock",)
-
-    def __init__(self, lock: SharedLock) -> None:
-        self._lock = lock
-
-    async def __aenter__(self) -> OwnerDied | None:
-        return await self._lock._take(True)
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._lock._let_go(kind is None)
-
-
-class _SyncRecovery(AbstractContextManager[OwnerDied | None]):
-    """The block of `SharedLock.sync.recover`."""
-
-    __slots__ = ("_lock",)
-
-    def __init__(self, lock: SharedLock) -> None:
-        self._lock = lock
-
-    def __enter__(self) -> OwnerDied | None:
-        self._lock.sync._check("recover", "recover()")
-        _, died = self._lock._block(True, None)
-        return died
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._lock._let_go(kind is None)
 
 
 class SharedRLock(SharedLock):
@@ -379,7 +321,7 @@ class SyncSharedLock(SyncSharedHeld):
 
     def recover(self) -> AbstractContextManager[OwnerDied | None]:
         """As `SharedLock.recover`, for `with`."""
-        return _SyncRecovery(self._shared)
+        return SyncRecovery(self._shared, lambda: self._check("recover", "recover()"))
 
     def locked(self) -> bool:
         """Whether somebody holds it."""
