@@ -1,11 +1,9 @@
 """Where each known trap of memory between processes is tested; a lost or renamed test is missed."""
 
-import ast
-from pathlib import Path
-
 import pytest
 
-TESTS = Path(__file__).parents[2]
+from tests.trap_lists import missing
+
 ARRAYS = "unit/channels/test_shared_array.py"
 PROCESSES = "system/test_shared_arrays.py"
 LOCKS = "contracts/test_array_lock.py"
@@ -49,9 +47,5 @@ LISTED: dict[str, list[tuple[str, str]]] = {
 @pytest.mark.parametrize("trap", LISTED)
 def test_trap_has_its_tests(trap: str) -> None:
     """Each test that is named for a trap exists, or is collected there from a contract."""
-    missing = []
-    for file, name in LISTED[trap]:
-        tree = ast.parse((TESTS / file).read_text())
-        names = {getattr(node, "name", "") for node in ast.walk(tree)}
-        missing += [f"{file}::test_{name}"] if f"test_{name}" not in names else []
-    assert not missing
+    assert LISTED[trap]
+    assert not missing(LISTED[trap], imported=True)
