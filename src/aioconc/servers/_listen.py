@@ -92,6 +92,19 @@ def _bound(family: int, address: tuple[Any, ...], reuse_port: bool) -> socket.so
     return sock
 
 
+def check_where(
+    call: str, *, port: Any, host: Any, sockets: Any, reuse_port: bool
+) -> list[socket.socket] | None:
+    """The sockets of the caller; None: the port and the hosts are good to listen on."""
+    if sockets is None:
+        check_port(call, port)
+        hosts_of(host)
+        return None
+    if port is not None or host is not None or reuse_port:
+        raise ValueError(f"{call} got sockets= and port, host or reuse_port; give one of them")
+    return check_sockets(call, sockets)
+
+
 def check_sockets(call: str, sockets: Any) -> list[socket.socket]:
     """Those of the caller: stream sockets with an address."""
     if isinstance(sockets, socket.socket):

@@ -18,8 +18,7 @@ from aioconc.errors import SerializationError
 from aioconc.runtime._run import LoopChoice
 from aioconc.servers._listen import (
     check_callback,
-    check_port,
-    check_sockets,
+    check_where,
     hosts_of,
     make_listen,
     open_listeners,
@@ -116,16 +115,9 @@ def serve_prefork(
         check_choice("loop", loop, ("auto", "asyncio", "uvloop"))
     if on_ready is not None:
         check_callback("on_ready", on_ready, "the port")
-    given = None
-    if sockets is not None:
-        if port is not None or host is not None or reuse_port:
-            raise ValueError(
-                "serve_prefork got sockets= and port, host or reuse_port; give one of them"
-            )
-        given = check_sockets("serve_prefork", sockets)
-    else:
-        check_port("serve_prefork", port)
-        hosts_of(host)
+    given = check_where(
+        "serve_prefork", port=port, host=host, sockets=sockets, reuse_port=reuse_port
+    )
     _check_place()
 
     # Not before: the workers load this module too, and have no use for these.

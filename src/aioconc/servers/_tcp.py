@@ -20,8 +20,7 @@ from aioconc.servers._in_task import InTask
 from aioconc.servers._listen import (
     AddressInfo,
     check_callback,
-    check_port,
-    check_sockets,
+    check_where,
     hosts_of,
     make_listen,
     open_listeners,
@@ -179,16 +178,7 @@ async def serve_tcp(
     _check_tls(ssl, per_connection)
     if on_error is not None:
         check_callback("on_error", on_error, "(error, address)")
-    given = None
-    if sockets is not None:
-        if port is not None or host is not None or reuse_port:
-            raise ValueError(
-                "serve_tcp got sockets= and port, host or reuse_port; give one of them"
-            )
-        given = check_sockets("serve_tcp", sockets)
-    else:
-        check_port("serve_tcp", port)
-        hosts_of(host)
+    given = check_where("serve_tcp", port=port, host=host, sockets=sockets, reuse_port=reuse_port)
     raise_if_cancelled()
 
     if given is not None:
