@@ -97,7 +97,7 @@ async def test_a_very_deep_traceback_harms_nothing(pool: Executor) -> None:
 
 async def test_a_traceback_that_cannot_be_rebuilt_costs_only_itself() -> None:
     """Another version of tblib in the worker may send what this one cannot read."""
-    job = Job(work.add, (), {}, None)
+    job = Job(work.add, None)
     assert not unpack(job, (False, pickle.dumps(KeyError("mine")), "the text", {"no": "frames"}))
     assert repr(job.error) == "KeyError('mine')"
     assert job.error is not None

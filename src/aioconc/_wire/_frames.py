@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # Kind of frame, descriptors that came with it, number of the call, length of the payload.
 HEADER = Struct("<BBxxIQ")
 _HEADER_SIZE = HEADER.size
+_unpack_header = HEADER.unpack_from
 
 # Bytes below which copying a payload costs less than a view of it.
 _SMALL = 4_096
@@ -85,23 +86,29 @@ class Decoder:
         # Bytes of the frame that has begun and are still to come: a hint for the next read.
         self.missing = 0
 
+    def single(self, data: bytes) -> "tuple[int, int, bytes, int] | None":
+        """The frame, if `data` is exactly one and small, as nearly all is; else it is to be fed."""
+        if len(data) >= _HEADER_SIZE and not self._data:
+            kind, descriptors, number, length = _unpack_header(data)
+            if length == len(data) - _HEADER_SIZE and length < _SMALL and not descriptors:
+                return kind, number, data[_HEADER_SIZE:], 0
+        return None
+
     def feed(
         self, data: bytes, arrived: "Sequence[Descriptor]" = ()
     ) -> "list[tuple[int, int, memoryview | bytes, int]]":
         """The frames that `data` completes, with what descriptors came with it."""
         if arrived:
             self._arrived += arrived
-        if not self._data:
-            # Nearly always a piece is exactly one frame: no copy, unless that is the cheapest.
-            if len(data) >= _HEADER_SIZE:
-                kind, descriptors, number, length = HEADER.unpack_from(data)
-                if len(data) == _HEADER_SIZE + length:
-                    if not descriptors and length < _SMALL:
-                        return [(kind, number, data[_HEADER_SIZE:], 0)]
-                    payload = memoryview(data)[_HEADER_SIZE:]
-                    if descriptors:
-                        payload = self._unload(payload, descriptors)
-                    return [(kind, number, payload, descriptors)]
+        elif (frame := self.single(data)) is not None:
+            return [frame]
+        if not self._data and len(data) >= _HEADER_SIZE:
+            kind, descriptors, number, length = _unpack_header(data)
+            if length == len(data) - _HEADER_SIZE:  # one frame: no copy
+                payload = memoryview(data)[_HEADER_SIZE:]
+                if descriptors:
+                    payload = self._unload(payload, descriptors)
+                return [(kind, number, payload, descriptors)]
         frames = self._collect(data)
         self.missing = max(0, self._need - len(self._data)) if self._data else 0
         return frames

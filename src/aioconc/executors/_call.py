@@ -10,7 +10,7 @@ import contextvars
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, Self
 
 from aioconc._bridge._credits import Credits
 from aioconc._bridge._loop_calls import LoopCalls
@@ -55,15 +55,19 @@ class Job:
     cargo: Any = None
     # What the pool underneath made of the job, where there is such a pool.
     future: Future[Any] | None = None
+    # What is run in this process, until it has begun.
+    fn: Callable[..., Any]
+    args: Any
+    kwargs: Mapping[str, Any]
 
-    def __init__(
-        self, fn: Callable[..., Any], args: Any, kwargs: Mapping[str, Any], name: str | None
-    ) -> None:
+    def __init__(self, fn: Callable[..., Any], name: str | None) -> None:
         self._ticket = [None]
-        self.fn = fn
-        self.args = args
-        self.kwargs = kwargs
         self.label = name or getattr(fn, "__qualname__", None) or name_of(fn)
+
+    def hold(self, fn: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]) -> Self:
+        """Keep what is to be run here."""
+        self.fn, self.args, self.kwargs = fn, args, kwargs
+        return self
 
     def claim(self) -> bool:
         """True for the one who gets the job."""
@@ -130,10 +134,8 @@ class Call(Job, Link):
     asked = False
     context: contextvars.Context | None = None
 
-    def __init__(
-        self, fn: Callable[..., Any], args: Any, kwargs: Mapping[str, Any], options: CallOptions
-    ) -> None:
-        Job.__init__(self, fn, args, kwargs, options.name)
+    def __init__(self, fn: Callable[..., Any], options: CallOptions) -> None:
+        Job.__init__(self, fn, options.name)
         self.loop = loop = asyncio.get_running_loop()
         self.mailbox = mailbox_of(loop)
         self.waiter: asyncio.Future[None] = loop.create_future()

@@ -449,7 +449,7 @@ class FuturesExecutor(StreamingExecutor):
         return call
 
     def _packed(self, fn: Callable[..., Any], args: Any, kwargs: Any) -> FutureJob:
-        job = FutureJob(self._feeder, fn, args, kwargs)
+        job = FutureJob(self._feeder, fn).hold(fn, args, kwargs)
         pack(job)
         return job
 

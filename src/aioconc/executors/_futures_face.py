@@ -31,8 +31,8 @@ R = TypeVar("R")
 class FutureJob(Job):
     """A job whose outcome goes to a `concurrent.futures.Future`."""
 
-    def __init__(self, pool: Pool, fn: Callable[..., Any], args: Any, kwargs: Any) -> None:
-        super().__init__(fn, args, kwargs, None)
+    def __init__(self, pool: Pool, fn: Callable[..., Any]) -> None:
+        super().__init__(fn, None)
         self.pool = pool
         self.pool_name = pool.kind
         self.outcome: concurrent.futures.Future[Any] = concurrent.futures.Future()
@@ -99,9 +99,12 @@ class FuturesFace(concurrent.futures.Executor):
         make: Callable[[Callable[..., Any], Any, Any], FutureJob] | None = None,
     ) -> None:
         self._pool = pool
-        self._make = make or functools.partial(FutureJob, pool)
+        self._make = make or self._hold
         # Whether calls travel, so that it pays to send several at a time.
         self._sends = make is not None
+
+    def _hold(self, fn: Callable[..., Any], args: Any, kwargs: Any) -> FutureJob:
+        return FutureJob(self._pool, fn).hold(fn, args, kwargs)
 
     def submit(
         self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs

@@ -298,7 +298,7 @@ class PoolExecutor(Executor):
 
     def _call(self, fn: Callable[..., Any], args: Any, kwargs: Any, options: CallOptions) -> Call:
         """The call, not yet submitted."""
-        call = Call(fn, args, kwargs, options)
+        call = Call(fn, options).hold(fn, args, kwargs)
         call.pool_name = self._pool.kind
         return call
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from aioconc._wire._descriptors import Carried
+    from aioconc._wire._descriptors import Carried, Descriptor
 
 # Read at a time: one read is enough for nearly every call, and for a burst of credits.
 _READ = 4_096
@@ -34,7 +34,7 @@ _SMALL = 16_384
 # Pieces that are given to the kernel at once; it takes 1,024 at most.
 _MOST_PIECES = 64
 
-_RELEASE, _TRIM = wire.RELEASE, wire.TRIM
+_FOR_ME = (wire.RELEASE, wire.TRIM)
 _pack_header = wire.HEADER.pack
 
 _DONT_WAIT = 0x40 if sys.platform.startswith("linux") else 0x80
@@ -85,10 +85,9 @@ class Cord:
     def send_small(self, kind: int, number: int, payload: bytes) -> None:
         """As `send`, for a payload in one piece that is not worth a thought."""
         if not self._loans.returned:
-            frame = _pack_header(kind, 0, number, len(payload)) + payload
             with self._lock:
                 if not self._tail:
-                    self._sock.sendall(frame)
+                    self._sock.sendall(_pack_header(kind, 0, number, len(payload)) + payload)
                     return
         self.send(kind, number, payload)
 
@@ -134,41 +133,61 @@ class Cord:
 
     def next(self) -> "Any":
         """The next frame; raises EOFError when the parent has closed its end."""
-        while not self._frames:
-            self._read(0)
-        return self._frames.pop(0)
+        while not (frames := self._frames):
+            if self._loans.returned or self._decoder.missing:
+                self._frames = self._read(0)
+                continue
+            data, arrived = receive(self._sock, _READ)
+            if not arrived and (frame := self._decoder.single(data)) is not None:
+                if frame[0] not in _FOR_ME:
+                    return frame
+            self._frames = self._take_in(data, arrived)
+        return frames.pop(0)
 
     def wait(self) -> "list[Any]":
         """All frames that have arrived, once there is one: the socket does not tell of those that
         were read and are kept here.
         """
-        while not self._frames:
-            self._read(0)
         frames, self._frames = self._frames, []
+        while not frames:
+            frames = self._read(0)
         return frames
 
     def poll(self) -> "list[Any]":
         """The frames that have arrived, without waiting for any."""
         try:
-            self._read(_DONT_WAIT)
+            self._frames += self._read(_DONT_WAIT)
         except BlockingIOError:
             pass
         frames, self._frames = self._frames, []
         return frames
 
-    def _read(self, flags: int) -> None:
+    def _read(self, flags: int) -> "list[Any]":
+        """Read once; the frames that are for others."""
         if self._loans.returned:
             self.send_all([b"".join(wire.encode(wire.RELEASE, 0, self._loans.take_returned()))])
         decoder = self._decoder
         size = max(_READ_MORE, decoder.missing) if decoder.missing else _READ
-        data, arrived = receive(self._sock, size, flags)
+        return self._take_in(*receive(self._sock, size, flags))
+
+    def _take_in(self, data: bytes, arrived: "list[Descriptor]") -> "list[Any]":
+        """The frames that are complete and for others."""
         if not data:
             raise EOFError
-        for frame in decoder.feed(data, arrived):
-            if frame[0] == _RELEASE:
-                self._arenas.give_back(numbers_of(frame[2]))
-            elif frame[0] == _TRIM:
-                self._arenas.trim()
-                self._loans.mappings.clear()
-            else:
-                self._frames.append(frame)
+        frames = self._decoder.feed(data, arrived)
+        for frame in frames:
+            if frame[0] in _FOR_ME:
+                return [each for each in frames if not self._is_for_me(each)]
+        return frames
+
+    def _is_for_me(self, frame: "Any") -> bool:
+        """Whether a frame is about memory, which is seen to here."""
+        kind, _, payload, _ = frame
+        if kind == wire.RELEASE:
+            self._arenas.give_back(numbers_of(payload))
+        elif kind == wire.TRIM:
+            self._arenas.trim()
+            self._loans.mappings.clear()
+        else:
+            return False
+        return True

@@ -267,9 +267,10 @@ def test_one_that_did_not_arrive_is_told_where_it_is_taken() -> None:
         link.send([pass_it(reader.fd) for _ in range(5)])
         link.send(pass_it(reader.fd))
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-        free = os.dup(0)
-        os.close(free)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (free + 2, limits[1]))
+        free = [os.dup(0), os.dup(0)]
+        for fd in free:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(free) + 1, limits[1]))
         try:
             payloads = link.payloads(1 << 10)
         finally:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from aioconc.executors._call import _REPORTS_UNREAD, Call
+from aioconc.executors._options import CallOptions
 from aioconc.executors.greenlets._gevent import HubCredits, HubLoopCalls
 from aioconc.worker._link import Link
 
@@ -21,10 +22,8 @@ class GreenletCall(Call):
 
     __slots__ = ("pool",)
 
-    def __init__(
-        self, pool: "GeventPool", fn: Callable[..., Any], args: Any, kwargs: Any, options: Any
-    ) -> None:
-        super().__init__(fn, args, kwargs, options)
+    def __init__(self, pool: "GeventPool", fn: Callable[..., Any], options: CallOptions) -> None:
+        super().__init__(fn, options)
         self.pool = pool
         self.pool_name = pool.kind
 

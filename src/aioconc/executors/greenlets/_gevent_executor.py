@@ -114,7 +114,7 @@ class GeventExecutor(StreamingExecutor):
         return self._greenlets
 
     def _call(self, fn: Callable[..., Any], args: Any, kwargs: Any, options: CallOptions) -> Call:
-        return GreenletCall(self._greenlets, fn, args, kwargs, options)
+        return GreenletCall(self._greenlets, fn, options).hold(fn, args, kwargs)
 
     def _open_stream(
         self, gen_fn: Callable[..., Any], args: Any, kwargs: Any, buffer: int

@@ -66,7 +66,7 @@ class ChunkCall(ProcessCall):
     Args:
         fn: function of one item.
         items: those that get the outcomes.
-        part: the first of their items, which are sent.
+        count: how many of them are sent, from the first that has none.
         options: of the map; `timeout` is that of an item.
     """
 
@@ -77,11 +77,11 @@ class ChunkCall(ProcessCall):
     _is_over = False
 
     def __init__(
-        self, fn: Callable[..., Any], items: Items, part: list[Any], options: CallOptions
+        self, fn: Callable[..., Any], items: Items, count: int, options: CallOptions
     ) -> None:
-        super().__init__(fn, part, {}, options)
+        super().__init__(fn, options)
         self._items = items
-        self.count = len(part)
+        self.count = count
         # Items whose outcome has arrived, be it unpickled or not.
         self._received = 0
         # Items whose outcome is known.
@@ -347,10 +347,10 @@ class ChunkRunner:
         progress = _Progress()
         while left := items.left():
             part = left if progress.most is None else left[: progress.most]
-            call = ChunkCall(self._fn, items, part, self._options)
+            call = ChunkCall(self._fn, items, len(part), self._options)
             call.attempt = progress.attempt
             try:
-                self._executor._prepare(call, layout.MANY)
+                self._executor._prepare(call, self._fn, part, {}, layout.MANY)
             except SerializationError as error:
                 self._not_sendable(items, part, error, progress)
                 continue

@@ -187,22 +187,24 @@ class ProcessExecutor(StreamingExecutor):
         return self._processes
 
     def _call(self, fn: Callable[..., Any], args: Any, kwargs: Any, options: CallOptions) -> Call:
-        call = ProcessCall(fn, args, kwargs, options)
-        self._prepare(call)
+        call = ProcessCall(fn, options)
+        self._prepare(call, fn, args, kwargs)
         return call
 
     def _again(
         self, call: Call, cargo: Any, fn: Callable[..., Any], args: Any, kwargs: Any
     ) -> Call:
         assert isinstance(call, ProcessCall)
-        made = ProcessCall(fn, args, kwargs, self._options)
+        made = ProcessCall(fn, self._options)
         made.pool_name = call.pool_name
         made.writable = call.writable
         made.attempt = call.attempt + 1
         made.pack_again(call, cargo)
         return made
 
-    def _prepare(self, call: ProcessCall, flags: int = 0) -> None:
+    def _prepare(
+        self, call: ProcessCall, fn: Callable[..., Any], args: Any, kwargs: Any, flags: int = 0
+    ) -> None:
         """Pickle a call of this pool."""
         processes, carried = self._processes, self._carried
         call.pool_name = processes.kind
@@ -210,7 +212,8 @@ class ProcessExecutor(StreamingExecutor):
             call.writable = True
         if call.on_report is not None:
             flags |= REPORTS
-        call.pack(processes.functions, flags, carried.values() if carried.variables else ())
+        variables = carried.values() if carried.variables else ()
+        call.pack(fn, args, kwargs, processes.functions, flags, variables)
 
     def _make_map(
         self,
@@ -302,6 +305,6 @@ class _FutureJobs:
         self._carried = carried
 
     def __call__(self, fn: Callable[..., Any], args: Any, kwargs: Any) -> ProcessFutureJob:
-        job = ProcessFutureJob(self._pool, fn, args, kwargs)
-        job.pack(self._pool.functions, variables=self._carried.values())
+        job = ProcessFutureJob(self._pool, fn)
+        job.pack(fn, args, kwargs, self._pool.functions, variables=self._carried.values())
         return job

@@ -19,13 +19,19 @@ from aioconc._wire._call import CALL_HEAD, KEEP
 _MOST: Final = 256
 
 
-class Known:
-    """A function that is found by its name."""
+class Function:
+    """What is sent for a function: the number of one that is found by its name, or its label.
+
+    Args:
+        fn: held, so that no other function can come to have its identity; None: it is pickled with
+            every call.
+        number: from 1; 0: it has none.
+        record: function and label, which a worker keeps under the number; else the label alone.
+    """
 
     __slots__ = ("_fn", "head", "number", "record")
 
-    def __init__(self, fn: Callable[..., Any], number: int, record: bytes) -> None:
-        # Held, so that no other function can come to have its identity.
+    def __init__(self, fn: Callable[..., Any] | None, number: int, record: bytes) -> None:
         self._fn = fn
         self.number = number
         self.record = record
@@ -41,9 +47,9 @@ class Functions:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         # Identity of a function and its label -> what is sent for it.
-        self._known: OrderedDict[tuple[int, str], Known] = OrderedDict()
+        self._known: OrderedDict[tuple[int, str], Function] = OrderedDict()
 
-    def find(self, fn: Callable[..., Any], label: str) -> "Known | None":
+    def find(self, fn: Callable[..., Any], label: str) -> Function | None:
         """What is sent for `fn`; None if it must be pickled with every call."""
         key = (id(fn), label)
         found = self._known.get(key)
@@ -58,7 +64,7 @@ class Functions:
                     number = len(self._known) + 1
                 else:
                     number = self._known.popitem(last=False)[1].number
-                found = self._known[key] = Known(fn, number, record)
+                found = self._known[key] = Function(fn, number, record)
         return found
 
 

@@ -33,7 +33,7 @@ from aioconc.executors._call import Call
 from aioconc.executors._callables import name_of
 from aioconc.executors._futures_face import FutureJob
 from aioconc.executors._remote import cannot_unpickle, take_error, take_value
-from aioconc.executors.process._functions import Functions
+from aioconc.executors.process._functions import Function, Functions
 from aioconc.worker._failures import failed
 
 if TYPE_CHECKING:
@@ -57,22 +57,18 @@ class ProcessJob:
     loop: asyncio.AbstractEventLoop
     mailbox: Mailbox
     label: str
-    fn: Any
-    args: Any
-    kwargs: Any
     attempt: int
     timeout: float | None
     value: Any
     error: BaseException | None
-    flags: int
+    flags: int = layout.KEEP
     # Items that the worker may send before it is told of more.
     credit: int = 0
-    fn_number: int
-    record: bytes
-    body: "list[bytes | memoryview]"
-    # The payload, for a worker that has the function, if that is small and was easy to pickle.
+    function: Function
+    # The payload for a worker that has the function, if that is small and was easy to pickle.
     short: bytes | None = None
-    # The body, if it has large buffers or descriptors; `body` is then empty.
+    # Else the body, or what it is made of if it has large buffers or descriptors.
+    body: "list[bytes | memoryview]"
     cargo: "Parts | None"
     # Arrays arrive writable, on both sides.
     writable: bool = False
@@ -89,10 +85,21 @@ class ProcessJob:
     # The pool, which has counted that outcome already.
     counted_by: "ProcessPool"
 
-    def pack(self, functions: Functions, flags: int = 0, variables: Any = ()) -> None:
+    def pack(
+        self,
+        fn: Callable[..., Any],
+        args: Any,
+        kwargs: Any,
+        functions: Functions,
+        flags: int = 0,
+        variables: Any = (),
+    ) -> None:
         """Pickle function and arguments.
 
         Args:
+            fn: the function.
+            args: its arguments, or with `MANY` the items.
+            kwargs: its keyword arguments.
             functions: those of the pool.
             flags: what kind of call it is.
             variables: context variables that go with it, as `((module, name), value)`.
@@ -102,27 +109,23 @@ class ProcessJob:
         """
         if self.writable:
             flags |= layout.WRITABLE
-        fn, args, kwargs = self.fn, self.args, self.kwargs
         try:
-            found = functions.find(fn, self.label)
-            if found is not None and not flags and not variables:
+            function = functions.find(fn, self.label)
+            if function is not None and not flags and not variables:
                 plain = dump_plain_arguments(args, kwargs)
                 if plain is not None:
-                    self.flags, self.body = layout.KEEP, [plain]
-                    self.fn_number, self.record = found.number, found.record
-                    if self.attempt == 1 and not self.credit:
-                        self.short = found.head + plain
-                    del self.fn, self.args, self.kwargs
+                    self.function = function
+                    self.short = function.head + plain
                     return
             args, kwargs = _ready(args), _ready_keywords(kwargs)
             content: Any
-            if found is not None:
+            if function is not None:
                 flags |= layout.KEEP
-                self.fn_number, self.record = found.number, found.record
+                self.function = function
                 content = args if flags & layout.MANY else (args, kwargs)
             else:
                 flags |= layout.WHOLE
-                self.fn_number, self.record = 0, b"".join(dump(self.label))
+                self.function = Function(None, 0, b"".join(dump(self.label)))
                 content = (fn, args) if flags & layout.MANY else (fn, args, kwargs)
             if variables:
                 flags |= layout.CONTEXT
@@ -141,25 +144,27 @@ class ProcessJob:
                 where="args",
                 side="parent",
             ) from error
-        del self.fn, self.args, self.kwargs
 
     def pack_again(self, before: "ProcessJob", cargo: Any) -> None:
         """Send what was pickled for another attempt."""
-        self.flags, self.body, self.cargo = before.flags, before.body, cargo
-        self.fn_number, self.record = before.fn_number, before.record
-        del self.fn, self.args, self.kwargs
+        self.flags, self.function, self.cargo = before.flags, before.function, cargo
+        if before.short is None:
+            self.body = before.body
+        else:
+            self.body = [before.short[layout.CALL_HEAD.size :]]
 
     def pieces(self, worker: "WorkerProcess") -> "list[bytes | memoryview]":
         """The payload of the call for this worker, without its cargo."""
-        record = self.record
-        if self.fn_number:
-            if worker.known.get(self.fn_number) is record:
+        function = self.function
+        number, record = function.number, function.record
+        if number:
+            if worker.known.get(number) is function:
                 record = b""
             else:
-                worker.known[self.fn_number] = record
-        head = layout.CALL_HEAD.pack(
-            self.flags, self.attempt, self.fn_number, len(record), self.credit
-        )
+                worker.known[number] = function
+        head = layout.CALL_HEAD.pack(self.flags, self.attempt, number, len(record), self.credit)
+        if self.short is not None:
+            return [head, record, self.short[layout.CALL_HEAD.size :]]
         return [head, record, *self.body]
 
     # -- what comes back ------------------------------------------------------------------------
@@ -320,8 +325,8 @@ class ProcessCall(Call, ProcessJob):
 class ProcessFutureJob(FutureJob, ProcessJob):
     """A call whose outcome goes to a `concurrent.futures.Future`."""
 
-    def __init__(self, pool: "ProcessPool", fn: Callable[..., Any], args: Any, kwargs: Any) -> None:
-        FutureJob.__init__(self, pool, fn, args, kwargs)
+    def __init__(self, pool: "ProcessPool", fn: Callable[..., Any]) -> None:
+        FutureJob.__init__(self, pool, fn)
         self.attempt = 1
         home = service()
         self.loop = home.loop

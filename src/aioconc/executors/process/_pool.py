@@ -153,13 +153,15 @@ class ProcessPool(Pool):
     def _take_idle(self, job: Any) -> WorkerProcess | None:
         """With the lock: the idle worker that suits this job best; without one the job waits."""
         idle, mailbox = self.idle, job.mailbox  # there is one for each loop
-        for at in range(len(idle) - 1, -1, -1):
+        if not idle:
+            self.need[job] = None
+            return None
+        if idle[-1].mailbox is mailbox:  # as nearly always
+            return idle.pop()
+        for at in range(len(idle) - 2, -1, -1):
             if idle[at].mailbox is mailbox:
                 return idle.pop(at)
-        if idle:
-            return idle.pop()
-        self.need[job] = None
-        return None
+        return idle.pop()
 
     def _give(self, worker: WorkerProcess, job: Any) -> None:
         """In the job's loop: have a worker that is in our hands run it."""

@@ -60,10 +60,10 @@ class ProcessStream(Stream[T]):
 
     def _make_call(self) -> Call:
         executor = self._executor
-        call = StreamCall(*self._what, executor._options)
+        call = StreamCall(self._what[0], executor._options)
         call.stream = self
         call.credit = self._buffer
-        executor._prepare(call, layout.STREAM)
+        executor._prepare(call, *self._what, layout.STREAM)
         return call
 
     # -- items --------------------------------------------------------------------------------

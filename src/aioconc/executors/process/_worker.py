@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aioconc._wire._descriptors import Ancillary, Carried
+    from aioconc.executors.process._functions import Function
     from aioconc.executors.process._jobs import ProcessJob
     from aioconc.executors.process._pool import ProcessPool
 
@@ -162,8 +163,8 @@ class WorkerProcess:
         self._out: deque[memoryview | list[Carried]] = deque()
         self.job: ProcessJob | None = None
         self.number = 0
-        # Number of a function -> the record that was sent under it last.
-        self.known: dict[int, bytes] = {}
+        # Number of a function -> the one that was sent under it last.
+        self.known: dict[int, Function] = {}
         # What the levels of our loggers were when it was last told of them; None: it keeps its logs.
         self.log_mark = (-1, -1) if pool.recipe.forward_logs else None
         # Whom it was offered to, and who has not come to take it yet.
@@ -237,7 +238,7 @@ class WorkerProcess:
             self.log_mark = now
             self.send(wire.encode(wire.LEVELS, 0, *dump(levels())))
         short = job.short
-        if short is not None and self.known.get(job.fn_number) is job.record:
+        if short is not None and self.known.get(job.function.number) is job.function:
             self._send_small(_pack_header(wire.CALL, 0, number, len(short)) + short)
             if job.timeout is not None:
                 job.begin_clock()
@@ -415,7 +416,7 @@ class WorkerProcess:
         elif kind == wire.ERROR:
             self.job = None
             # It may be that the function itself could not be unpickled.
-            self.known.pop(job.fn_number, None)
+            self.known.pop(job.function.number, None)
             self._ended(job, False, payload)
         elif kind == wire.TAKEN:
             job.cargo = None  # it is not sent again
