@@ -22,7 +22,7 @@ and when, is left to each primitive.
 import _thread
 import asyncio
 import threading
-from asyncio import _get_running_loop, get_running_loop
+from asyncio import InvalidStateError, _get_running_loop, get_running_loop
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -73,11 +73,13 @@ class TaskWaiter(Waiter):
         self.future: asyncio.Future[None] = loop.create_future()
 
     def wake(self) -> bool:
-        if running_loop() is self.loop:
-            if not self.future.done():  # it may have been cancelled since
-                self.future.set_result(None)
-            return True
-        return mailbox_of(self.loop).post(self.loop, self._go_on)
+        if running_loop() is not self.loop:
+            return mailbox_of(self.loop).post(self.loop, self._go_on)
+        try:  # rather than ask first: here it is nearly never cancelled
+            self.future.set_result(None)
+        except InvalidStateError:
+            pass
+        return True
 
     def _go_on(self) -> None:
         if not self.future.done():
