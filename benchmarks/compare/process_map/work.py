@@ -4,6 +4,10 @@ import time
 
 WORKERS = 2
 
+# Seconds of tries at so many turns: long enough that other work on the machine pauses once.
+_CALIBRATE = 0.3
+_TURNS = 1_000
+
 
 def spin(turns: int) -> int:
     total = 0
@@ -14,10 +18,9 @@ def spin(turns: int) -> int:
 
 def turns_for(microseconds: float) -> int:
     """How many turns take so long on this machine, at its best."""
-    turns = 1_000
     best = float("inf")
-    for _ in range(200):
-        start = time.perf_counter()
-        spin(turns)
+    until = time.perf_counter() + _CALIBRATE
+    while (start := time.perf_counter()) < until:
+        spin(_TURNS)
         best = min(best, time.perf_counter() - start)
-    return max(1, round(turns * microseconds / (best * 1e6)))
+    return max(1, round(_TURNS * microseconds / (best * 1e6)))
