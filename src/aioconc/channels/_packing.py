@@ -23,6 +23,7 @@ from aioconc._wire._body import (
     take_apart,
 )
 from aioconc._wire._channel import BYTES, ITEM, LARGE_BYTES, PICKLE
+from aioconc._wire._pickled import MAIN
 from aioconc.errors import SerializationError
 
 # An item that is unpickled in a thread, or was: a `Future`.
@@ -49,7 +50,8 @@ def pack(item: object, max_frame: int) -> bytes | Parts:
         SerializationError: it cannot be pickled.
         ValueError: it is larger than a frame may be.
     """
-    prepared = ready(item)
+    kind = type(item)
+    prepared = ready(item) if kind is tuple or kind in RAW else item
     if prepared is item:
         # Nearly all items are plain data; what else there is, is found out at little cost: it is
         # not copied here, and not passed on.
@@ -57,7 +59,7 @@ def pack(item: object, max_frame: int) -> bytes | Parts:
             data = dumps(item, 5, buffer_callback=_stop)
         except Exception:
             data = b""
-        if data and b"__main__" not in data:
+        if data and data.find(MAIN) < 0:
             if len(data) > max_frame:
                 check_size(len(data), max_frame, item)
             return data if len(data) < LARGE else Parts(data, [], [])
@@ -109,7 +111,7 @@ def gather(
             # `pack`, written out for what most items are.
             try:
                 packed = dumps(item, 5, buffer_callback=_stop)
-                if len(packed) > least or b"__main__" in packed:
+                if len(packed) > least or packed.find(MAIN) >= 0:
                     packed = pack(item, max_frame)
             except Exception:
                 packed = pack(item, max_frame)
