@@ -166,10 +166,9 @@ class Machine:
         self.credits -= 1
         self.sent += 1
         told = self.taken
-        if told > 0:
+        if told:
             told = self._tell()
-            return _pack(PICKLE, 0, told, len(data)) + data
-        return _pack(PICKLE, 0, 0, len(data)) + data
+        return _pack(PICKLE, 0, told, len(data)) + data
 
     def many(self, pickles: "Sequence[bytes]") -> "Pieces":
         """The frame of several items; takes a credit for each."""
@@ -200,7 +199,9 @@ class Machine:
         return encode(CREDIT, self._tell())
 
     def _tell(self) -> int:
-        told = min(max(self.taken, 0), _MOST_TOLD)
+        told = self.taken
+        if not 0 <= told <= _MOST_TOLD:
+            told = 0 if told < 0 else _MOST_TOLD
         self.taken -= told
         return told
 

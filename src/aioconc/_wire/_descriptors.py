@@ -25,12 +25,13 @@ if TYPE_CHECKING:
 _LEVEL = getattr(_socket, "SOL_SOCKET", 1)
 _RIGHTS = getattr(_socket, "SCM_RIGHTS", 1)
 _TRUNCATED: int = getattr(_socket, "MSG_CTRUNC", 0)
-_CLOEXEC: int = getattr(_socket, "MSG_CMSG_CLOEXEC", 0)
+CLOEXEC: int = getattr(_socket, "MSG_CMSG_CLOEXEC", 0)
 
 _INT = calcsize("i")
 # What Linux takes with one message, less one for an arena.
 MOST = 252
-_SPACE = _socket.CMSG_SPACE((MOST + 1) * _INT) if hasattr(_socket, "CMSG_SPACE") else 0
+# What `recvmsg` is to be given for that many.
+SPACE = _socket.CMSG_SPACE((MOST + 1) * _INT) if hasattr(_socket, "CMSG_SPACE") else 0
 
 
 class Descriptor:
@@ -89,20 +90,23 @@ def receive(sock: "socket.socket", size: int, flags: int = 0) -> "tuple[bytes, l
     Raises:
         OSError: as `recv`.
     """
-    data, control, told, _ = sock.recvmsg(size, _SPACE, flags | _CLOEXEC)
-    if not control and not told & _TRUNCATED:
-        return data, _NONE
+    data, control, told, _ = sock.recvmsg(size, SPACE, flags | CLOEXEC)
+    return data, arrived_with(control, told) if control or told != CLOEXEC else _NONE
+
+
+def arrived_with(control: "Ancillary", told: int) -> "list[Descriptor]":
+    """The descriptors that came with a message: what `recvmsg` gives in second and third place."""
     arrived = []
     for level, kind, payload in control:
         if level == _LEVEL and kind == _RIGHTS:
             for at in range(0, len(payload) - _INT + 1, _INT):
                 (fd,) = unpack_from("i", payload, at)
                 arrived.append(Descriptor(fd))
-                if not _CLOEXEC:
+                if not CLOEXEC:
                     os.set_inheritable(fd, False)
     if told & _TRUNCATED:
         arrived.append(Descriptor(-1))  # stands for all that are missing
-    return data, arrived
+    return arrived
 
 
 _NONE: "list[Descriptor]" = []

@@ -32,6 +32,7 @@ from aioconc.channels._packing import (
     unpack,
 )
 from aioconc.channels._peer import LastLook
+from aioconc.channels._prompt import PromptWaiter
 from aioconc.channels._statistics import ChannelStatistics
 from aioconc.sync._home import refuse
 from aioconc.sync._wait_queue import TaskWaiter, waiting
@@ -120,7 +121,7 @@ class Channel(ObjectStream[T]):
             raw = end.take_one()
             if raw is None:
                 # `_take`, without two coroutines more.
-                waiter = TaskWaiter(end._receivers)
+                waiter = PromptWaiter(end._receivers)
                 taken = end.take_or_queue(waiter, 1)
                 if taken is None:
                     end.streak = 0
@@ -215,7 +216,7 @@ class Channel(ObjectStream[T]):
         raws = end.take_now(most, only_bytes=only_bytes)
         if raws is not None:
             return raws
-        waiter = TaskWaiter(end._receivers)
+        waiter = PromptWaiter(end._receivers)
         taken = end.take_or_queue(waiter, most, only_bytes=only_bytes)
         if taken is None:
             end.streak = 0
@@ -379,7 +380,7 @@ class Channel(ObjectStream[T]):
     async def _place(self, most: int, timeout: float | None) -> int:
         """Reserve credits, at least one and at most so many."""
         end = self._end
-        waiter = TaskWaiter(end._senders)
+        waiter = PromptWaiter(end._senders)
         places = end.place_or_queue(waiter, most)
         if places == 0:
             end.streak = 0
@@ -453,7 +454,7 @@ class Channel(ObjectStream[T]):
             return
         done = False
         try:
-            waiter = TaskWaiter(end._flushed)
+            waiter = PromptWaiter(end._flushed)
             if not end.flush_or_queue(waiter):
                 try:
                     await self._wait(waiter, timeout, "")

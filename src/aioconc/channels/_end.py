@@ -12,7 +12,6 @@ the mutex; `Channel` awaits and `SyncChannel` blocks in between.
 import os
 import socket
 from collections.abc import Sequence
-from select import POLLIN
 from typing import Any, Final
 
 from aioconc._bridge._errand import run_errand
@@ -127,10 +126,7 @@ class End(Link):
         with self._mutex:  # and no `acquire`, since Ctrl+C may come at any line
             if machine.ready <= self._reserved:
                 return None
-            raw = machine.take()
-            if machine.taken >= machine.half:
-                self._tell_taken()
-            return raw
+            return self._take_first()
 
     def take_or_queue(
         self, waiter: Waiter, most: int, *, only_bytes: bool = False
@@ -186,22 +182,26 @@ class End(Link):
             self._leader = LONE
         raw = None
         woken: Sequence[Waiter] = ()
+        leads = True
         try:
             ready = poller.poll()
             with self._mutex:
-                if ready == [(self._sock.fileno(), POLLIN)] and not self._closed:
+                if ready == self._lone_reads and not self._closed:
                     self._read()
                     machine = self.machine
                     if self._receivers or self._senders or self._flushed:
                         woken = self._settle()
                     elif machine.ready > self._reserved:
-                        raw = machine.take()
-                        if machine.taken >= machine.half:
-                            self._tell_taken()
+                        raw = self._take_first()
                 elif self._waker is not None and not self._closed:
                     self._waker.clear()
+                if not self._parked and not self._closed:
+                    # `_leave`, where nobody follows.
+                    self._leader = None
+                    leads = False
         finally:
-            self._leave(LONE)
+            if leads:
+                self._leave(LONE)
         if woken:
             self._wake(woken)
         return raw
@@ -215,7 +215,9 @@ class End(Link):
                 return REFUSED
             self._reserved -= 1
             taken: list[Raw] | None = None
-            if not only_bytes or self.machine.next_kind() in _BYTES:
+            if most == 1 and not only_bytes:
+                taken = [self._take_first()]
+            elif not only_bytes or self.machine.next_kind() in _BYTES:
                 taken = self._take(most, only_bytes)
             # If it was left, it is for the next one; if it was the last one, the others hear so.
             woken = self._settle() if self._receivers or self._senders else ()
@@ -224,6 +226,14 @@ class End(Link):
         if taken is None:
             raise _not_bytes()
         return taken
+
+    def _take_first(self) -> Raw:
+        """`_take` of one item."""
+        machine = self.machine
+        raw = machine.take()
+        if machine.taken >= machine.half:
+            self._tell_taken()
+        return raw
 
     def _take(self, most: int, only_bytes: bool) -> list[Raw]:
         """With the mutex: take items, and tell the peer if it is time to."""
@@ -276,14 +286,19 @@ class End(Link):
         """Send a plain item if it may be sent; False: nothing was done."""
         with self._mutex:
             machine = self.machine
-            if machine.credits <= self._places or self._sends_nothing():
+            if (
+                machine.credits <= self._places
+                or machine.peer_stopped
+                or machine.ended
+                or self._cut
+            ):
                 return False
             frame: bytes | memoryview = machine.pickle(data)
             loop = running_loop()
             tie = None if loop is None else self._ties.get(loop)
             if (
                 not self._out
-                and not self._loans
+                and not self._loans.returned
                 and (loop is None or (tie and not tie.has_sent and self._soon is not loop))
             ):
                 # `_push` and `_flush`, written out for what is done most of the time.

@@ -34,8 +34,9 @@ from aioconc._wire import _frames as wire
 from aioconc._wire._arenas import Arenas
 from aioconc._wire._body import Laden
 from aioconc._wire._channel import Reader
-from aioconc._wire._descriptors import ancillary, receive
+from aioconc._wire._descriptors import CLOEXEC, SPACE, ancillary, arrived_with
 from aioconc._wire._loans import Loans, numbers_of
+from aioconc.channels._prompt import goes_on
 from aioconc.channels._tie import Tie
 from aioconc.channels._waker import Waker
 from aioconc.sync._wait_queue import (
@@ -118,6 +119,7 @@ class Link(Waitable):
         "_leader",
         "_lent",
         "_loans",
+        "_lone_reads",
         "_notified",
         "_out",
         "_parked",
@@ -152,8 +154,9 @@ class Link(Waitable):
         self._soon: asyncio.AbstractEventLoop | None = None
         self._leader: Any = None
         self._waker: Waker | None = None
-        # That of `LONE`.
+        # That of `LONE`, and what it gives when nothing but data has come.
         self._poller: Any = None
+        self._lone_reads: list[tuple[int, int]] = []
         self._parked: dict[Parked, None] = {}
         # Who waits until all is sent.
         self._flushed = WaitQueue()
@@ -299,13 +302,16 @@ class Link(Waitable):
 
     def _read(self) -> bool:
         """With the mutex: take in what has arrived, up to a bound; False: nothing has."""
-        size = max(self._read_size, min(self._decoder.missing, _MOST_READ))
+        decoder = self._decoder
+        size = self._read_size
+        if decoder.missing > size:
+            size = min(decoder.missing, _MOST_READ)
         try:
-            data, descriptors = receive(self._sock, size)
+            data, control, told, _ = self._sock.recvmsg(size, SPACE, CLOEXEC)
         except (BlockingIOError, InterruptedError):
             return False
         except OSError:  # ECONNRESET: it was closed, and did not read all that was sent to it
-            data, descriptors = b"", []
+            data, control, told = b"", [], 0
         if not data:
             self._finished = True
             if not self._cut:
@@ -316,18 +322,18 @@ class Link(Waitable):
             self._read_size = min(size * 4, _MOST_READ)
         elif len(data) < _READ:
             self._read_size = _READ
-        frames: Any = self._decoder.feed(data, descriptors)
+        # Other flags than that one are rare, and looked at there.
+        descriptors = arrived_with(control, told) if control or told != CLOEXEC else ()
+        frames: Any = decoder.feed(data, descriptors)
         if frames:
-            for each in frames:
-                if each[0] == wire.RELEASE:
-                    frames = self._without_returned(frames)
-                    break
+            if self._lent:
+                frames = self._without_returned(frames)
             self._arrived(frames)
         return True
 
     def _without_returned(self, frames: Sequence[Frame]) -> Sequence[Frame]:
         """Take back arenas that the other end reads no more; the other frames."""
-        others = []
+        others: list[Frame] = []
         for each in frames:
             if each[0] == wire.RELEASE:
                 numbers = numbers_of(each[2])
@@ -381,13 +387,19 @@ class Link(Waitable):
         with self._mutex:
             if self._closed or tie.fd < 0:
                 return
-            tie.has_sent = False
+            is_answer, tie.has_sent = tie.has_sent, False
             if not self._finished and self._read() and tie.is_told_once:
                 tie.loop.call_soon(self._on_readable, tie)
             if self._finished:
                 tie.stop_reading()
             woken = self._settle()
-        self._wake(woken)
+        if woken:
+            # An answer is waited for. What comes unasked goes through a turn of the loop: more of it
+            # arrives meanwhile, and costs both ends less when it is read together.
+            if is_answer and (waiter := goes_on(woken, tie.loop)) is not None:
+                waiter.future.finish()
+            else:
+                self._wake(woken)
 
     def _on_writable(self, tie: Tie) -> None:
         with self._mutex:
@@ -481,13 +493,14 @@ class Link(Waitable):
             following.wake()
 
     def _poller_of_lone(self) -> Any:
-        """With the mutex: what `LONE` polls."""
+        """With the mutex: what `LONE` polls. It is told of the socket alone in `_lone_reads`."""
         if self._poller is None:
             if self._waker is None:
                 self._waker = Waker()
             self._poller = select.poll()
             self._poller.register(self._sock, select.POLLIN)
             self._poller.register(self._waker.fd, select.POLLIN)
+            self._lone_reads = [(self._sock.fileno(), select.POLLIN)]
         return self._poller
 
     def _notify_leader(self) -> None:

@@ -65,10 +65,12 @@ class SyncChannel(Generic[T]):
             TimeoutError: the time was up; no item is lost.
             RuntimeError: an event loop runs in this thread, or in a forked child.
         """
-        timeout = self._check("receive", timeout)
-        raw = self._end.take_one()
+        end = self._end
+        if timeout is not None or running_loop() is not None or end._home.left:
+            timeout = self._check("receive", timeout)
+        raw = end.take_one()
         if raw is None and timeout is None:
-            raw = self._end.take_leading()
+            raw = end.take_leading()
         if raw is None:
             raw = self._take("receive", 1, timeout)[0]
         return unpack(raw)  # type: ignore[no-any-return]
@@ -140,9 +142,11 @@ class SyncChannel(Generic[T]):
             TimeoutError: there was no room in time; nothing was sent.
             RuntimeError: an event loop runs in this thread, or in a forked child.
         """
-        timeout = self._check("send", timeout)
         end = self._end
-        until = None if timeout is None else monotonic() + timeout
+        until: float | None = None
+        if timeout is not None or running_loop() is not None or end._home.left:
+            timeout = self._check("send", timeout)
+            until = None if timeout is None else monotonic() + timeout
         packed = pack(item, end.max_frame)
         if isinstance(packed, bytes):
             if not end.send_now(packed):
