@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+import os
+import sys
 import threading
 import weakref
 from collections.abc import Iterator
@@ -44,6 +46,37 @@ def test_a_worker_is_taken_from_a_loop_that_stands_still(pool: ProcessExecutor) 
         assert standing.run(pid_of(pool)) == pid
         assert asyncio.run(pid_of(pool)) == pid
     assert asyncio.run(pid_of(pool)) == pid
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_worker_that_cannot_be_taken_along_costs_no_call(pool: ProcessExecutor) -> None:
+    """Two loops need two descriptors; without one for the copy the worker is replaced."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with asyncio.Runner() as standing, asyncio.Runner() as other:
+        pid = standing.run(pid_of(pool))
+        other.get_loop()
+
+        async def move() -> int:
+            used = max(int(each.name) for each in Path("/proc/self/fd").iterdir())
+            resource.setrlimit(resource.RLIMIT_NOFILE, (used + 1, hard))
+            holes = []
+            try:
+                with pytest.raises(OSError):
+                    while True:
+                        holes.append(os.dup(0))
+                call = asyncio.ensure_future(pid_of(pool))
+                await asyncio.sleep(0)
+            finally:
+                for fd in holes:
+                    os.close(fd)
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            return await call
+
+        assert other.run(move()) != pid
+        assert standing.run(pid_of(pool)) != pid
+    assert pids(pool) != [pid]
 
 
 def test_a_worker_keeps_no_loop_alive(pool: ProcessExecutor) -> None:

@@ -335,8 +335,10 @@ class Template:
 
     def _take_worker(self, number: int, pid: int, recipe: Recipe, done: Done, ends: Ends) -> None:
         try:
-            process = ForkedProcess(pid, os.dup(self._arrived.pop(0).fd))
+            pidfd = self._arrived.pop(0)
             setup = encode_setup(recipe)
+            # Last, since a process that was started must not be forgotten.
+            process = ForkedProcess(pid, pidfd.detach())
         except BaseException as error:
             ends.close()  # which ends the worker
             done(error)

@@ -197,10 +197,12 @@ class WorkerProcess:
         """
         self.detach()
         tie = _Tie(loop, mailbox, self._sock.fileno())
-        # In an empty context: a worker must not keep alive what the first caller's variables hold.
-        Context().run(loop.add_reader, tie.fd, self._on_readable, tie)
-        if self._out:
-            loop.add_writer(tie.fd, self._on_writable, tie)
+        if tie.fd >= 0:
+            # In an empty context: a worker must not keep alive what the first caller's variables
+            # hold.
+            Context().run(loop.add_reader, tie.fd, self._on_readable, tie)
+            if self._out:
+                loop.add_writer(tie.fd, self._on_writable, tie)
         self._tie, self.mailbox = tie, mailbox
         self.freight.give_back()
 
@@ -213,8 +215,16 @@ class WorkerProcess:
             loop = tie.loop
             if loop is None or loop.is_closed():
                 return
+            if tie.fd < 0:
+                return
             if loop is not asyncio._get_running_loop():
-                copy = None if self.dead else self._sock.dup()
+                copy = None
+                if not self.dead:
+                    try:
+                        copy = self._sock.dup()
+                    except OSError:  # too many open files: it stays behind, and crashes for it
+                        self.process.kill()
+                        self.pool.expect_end(self)
                 self._sock.detach()
                 if copy is not None:
                     self._sock = copy
