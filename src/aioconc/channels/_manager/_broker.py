@@ -19,6 +19,7 @@ that what was granted to a request that is cancelled is passed on. Sans-I/O: mes
 #         nothing is granted to it on the way.
 
 import itertools
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -34,6 +35,7 @@ Answer = Callable[[int, BaseException | None, Any], object]
 
 CANCEL = "cancel"
 LEAVE = "leave"
+LOOK = "look"
 
 # In front of what is asked for: at once, or not at all.
 NOW = "!"
@@ -80,31 +82,72 @@ class Party:
 class Request:
     """Something that a party wants and may have to wait for."""
 
-    # In `party.requests` iff not answered.
-    __slots__ = ("data", "number", "party", "thing")
+    # In `party.requests` and in `place` iff it waits.
+    __slots__ = ("answered", "data", "number", "party", "place", "thing")
 
     def __init__(self, party: Party, number: int, thing: "Thing") -> None:
         self.party = party
         self.number = number
         self.thing = thing
+        self.answered = False
+        self.place: Waiters | None = None
         # What the thing has to remember of it.
         self.data: Any = None
-        party.requests[number] = self
 
     @property
     def key(self) -> tuple["Connection", int]:
         """What tells it from all others."""
         return self.party.connection, self.number
 
+    def wait(self, place: "Waiters") -> None:
+        """It waits as the last one there, and nowhere else."""
+        if self.place is None:
+            self.party.requests[self.number] = self
+        else:
+            del self.place[self]
+        self.place = place
+        place[self] = None
+
+    def leave(self) -> None:
+        """It waits no longer."""
+        if self.place is not None:
+            del self.place[self]
+            del self.party.requests[self.number]
+            self.place = None
+
     def grant(self, value: Any = None) -> None:
         """It has what it wants."""
-        del self.party.requests[self.number]
+        if self.place is not None:
+            self.leave()
+        self.answered = True
         self.party.connection.answer(self.number, None, value)
 
     def refuse(self, error: BaseException) -> None:
         """It never will."""
-        del self.party.requests[self.number]
+        self.leave()
+        self.answered = True
         self.party.connection.answer(self.number, error, None)
+
+
+class Waiters(OrderedDict[Request, None]):
+    """Those who wait for one thing, first come first; answering one takes it out."""
+
+    __slots__ = ()
+
+    @property
+    def first(self) -> Request:
+        """Who has waited longest; there must be one."""
+        return next(iter(self))
+
+    def grant_all(self) -> None:
+        """All of them have what they want."""
+        while self:
+            self.first.grant()
+
+    def refuse_all(self, error: Callable[[], BaseException]) -> None:
+        """None of them will."""
+        while self:
+            self.first.refuse(error())
 
 
 class Connection:
@@ -131,26 +174,18 @@ class Thing:
     asks: ClassVar[frozenset[str]] = frozenset()
     tells: ClassVar[frozenset[str]] = frozenset()
 
-    def cancel(self, request: Request) -> None:
-        """A request that waits is wanted no longer."""
-        del request.party.requests[request.number]
-        self.withdraw(request)
-
-    def withdraw(self, request: Request) -> None:
-        """The request waits no longer."""
+    def left(self, request: Request) -> None:
+        """A request that has waited was withdrawn."""
 
     def undo(self, party: Party, number: int) -> None:
         """Take back what the answer to that request gave, and pass it on."""
 
     def died_waiting(self, request: Request, death: Death) -> None:
-        """Who waits has ended."""
-        self.withdraw(request)
+        """Who waited has ended."""
+        self.left(request)
 
     def abandon(self, party: Party, death: Death) -> None:
         """Take back all that the party holds, and pass it on."""
-
-    def close(self, error: Callable[[], BaseException]) -> None:
-        """The manager ends; who waits has been refused."""
 
 
 class Broker:
@@ -199,27 +234,26 @@ class Broker:
                 connection.answer(number, closed(), None)
             return
         party = connection.parties.get(party_number)
-        if party is None:
-            if what == LEAVE:
-                return
-            party = connection.parties[party_number] = Party(connection, party_number)
         if what == LEAVE:
-            (who,) = args
-            self._leave([party], Death(who, connection.pid, of_call=True))
-            del connection.parties[party_number]
-            # What it has left to its process, such as items that may be called done yet.
-            process = connection.parties.setdefault(0, Party(connection, 0))
-            process.things |= party.things
+            if party is not None:
+                self._end_call(party, *args)
             return
+        if party is None:
+            party = connection.parties[party_number] = Party(connection, party_number)
         thing = self._things[thing_number]
         if what == CANCEL:
             waiting = party.requests.get(number)
             if waiting is None:
                 thing.undo(party, number)
             else:
-                thing.cancel(waiting)
-        elif number:
-            if now := what[:1] == NOW:
+                waiting.leave()
+                thing.left(waiting)
+        elif not number:
+            if what not in thing.tells:
+                raise ValueError(f"{type(thing).__name__} is not told {what!r}")
+            getattr(thing, what)(party, *args)
+        else:
+            if now := what[0] == NOW:
                 what = what[1:]
             if what not in thing.asks:
                 raise ValueError(f"{type(thing).__name__} is not asked {what!r}")
@@ -228,16 +262,20 @@ class Broker:
             try:
                 getattr(thing, what)(request, *args)
             except Exception as error:
-                if number not in party.requests:
+                if request.answered:
                     raise
                 request.refuse(error)
-            if now and number in party.requests:
-                thing.cancel(request)
-                connection.answer(number, TimeoutError("it is not to be had at once"), None)
-        else:
-            if what not in thing.tells:
-                raise ValueError(f"{type(thing).__name__} is not told {what!r}")
-            getattr(thing, what)(party, *args)
+            if now and not request.answered:
+                request.refuse(TimeoutError("it is not to be had at once"))
+                thing.left(request)
+
+    def _end_call(self, party: Party, who: str) -> None:
+        connection = party.connection
+        self._leave([party], Death(who, connection.pid, of_call=True))
+        del connection.parties[party.number]
+        # What it has left to its process, such as items that may be called done yet.
+        process = connection.parties.setdefault(0, Party(connection, 0))
+        process.things |= party.things
 
     def disconnect(self, connection: Connection, death: Death) -> None:
         """A process has ended, or has let go of the manager."""
@@ -258,7 +296,8 @@ class Broker:
     def _leave(self, parties: list[Party], death: Death) -> None:
         for party in parties:
             for request in [*party.requests.values()]:
-                if party.requests.pop(request.number, None) is not None:
+                if request.place is not None:  # it may have left with the one before
+                    request.leave()
                     request.thing.died_waiting(request, death)
         for party in parties:
             for thing in party.things:

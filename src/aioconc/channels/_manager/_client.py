@@ -11,6 +11,7 @@ the process of the manager it calls the broker, in every other one it speaks ove
 #         but not if the answer was an error, which gave nothing.
 # Rule 3: the state that this process keeps of a thing (`notes`) is changed with the mutex held.
 
+import asyncio
 import itertools
 import os
 import socket
@@ -18,17 +19,16 @@ from _pickle import dumps, loads
 from _thread import get_ident
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from math import ceil
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Final, NamedTuple
 
 from aioconc._bridge._mailbox import mailbox_of
 from aioconc._wire import _frames as wire
 from aioconc._wire._body import Laden
 from aioconc._wire._descriptors import Descriptor
 from aioconc.channels._link import LONE, Frame, Link, Parked
-from aioconc.channels._manager._broker import CANCEL, LEAVE, NOW, Broker, Message, closed
+from aioconc.channels._manager._broker import CANCEL, LEAVE, LOOK, NOW, Broker, Message, closed
 from aioconc.channels._manager._server import ADOPT, HELLO, MESSAGE, Server
 from aioconc.errors import ManagerClosed
 from aioconc.sync._wait_queue import (
@@ -41,14 +41,27 @@ from aioconc.sync._wait_queue import (
 )
 from aioconc.worker._place import at_end, place
 
-T = TypeVar("T")
-
 # The party that stands for a whole process, but for the calls in it that have one of their own.
 PROCESS = 0
 
+# As in `aioconc.sync`: calls that need not wait, after which the loop turns once.
+_TURN: Final = 64
 
-@dataclass(frozen=True)
-class Ask:
+# Bytes read at a time; of a large answer, more.
+_READ: Final = 16_384
+_MOST_READ: Final = 262_144
+
+_pack = wire.HEADER.pack
+
+# Seconds that a poll takes at a time.
+_LONGEST: Final = 100_000.0
+
+
+# What a process wants: of which thing, what, and how.
+Question = tuple[Any, ...]
+
+
+class Ask(NamedTuple):
     """Which request a waiter waits for."""
 
     number: int
@@ -84,13 +97,16 @@ class Client(Waitable):
 
     # ------------------------------------------------------------------ to be overridden
 
+    # Whether an answer that need not wait is there at once, with no turn of the loop.
+    answers_at_once: ClassVar[bool]
+
     @property
     def is_closed(self) -> bool:
         """Whether the manager is known to have closed."""
         raise NotImplementedError
 
-    def _send(self, message: Message) -> None:
-        """Have the broker handle a message; without the mutex."""
+    def _send(self, message: Message, waiter: Waiter | None = None) -> None:
+        """Have the broker handle a message, whose answer is for the waiter; without the mutex."""
         raise NotImplementedError
 
     def _thread_waiter(self) -> ThreadWaiter:
@@ -102,56 +118,60 @@ class Client(Waitable):
 
     # ------------------------------------------------------------------ asking and telling
 
-    def ask(self, waiter: Waiter, thing: int, what: str, *args: Any) -> Ask:
-        """Send a request, whose answer the waiter is to wait for."""
-        ask = waiter.owner = Ask(next(self._numbers), self._party(), thing)
-        with self._mutex:
-            self._waiting.add(waiter)
-            self._asked[ask.number] = waiter
-        self._send((ask.number, ask.party, thing, what, *args))
-        return ask
-
-    def tell(self, thing: int, what: str, *args: Any) -> None:
-        """Send what needs no answer."""
-        self._send((0, self._party(), thing, what, *args))
-
-    async def call(self, thing: int, what: str, *args: Any) -> tuple[Ask, Any]:
+    async def call(self, question: Question) -> tuple[Ask, Any]:
         """Ask, and await the answer.
 
         Cancellation:
             The request is withdrawn; what it was granted is passed on.
         """
         waiter = TaskWaiter(self._waiting)
-        ask = self.ask(waiter, thing, what, *args)
+        ask = waiter.owner = self._next(question)
+        self._send((ask.number, ask.party, *question), waiter)
         try:
-            await self._wait(waiter)
-            return ask, outcome(waiter)
+            try:
+                await waiter.future
+            except BaseException:
+                self._give_up(waiter)
+                raise
+            return ask, _outcome(waiter)
         finally:
             del waiter
 
-    def block(
-        self, timeout: float | None, thing: int, what: str, *args: Any
-    ) -> tuple[Ask, Any] | None:
+    def block(self, timeout: float | None, question: Question) -> tuple[Ask, Any] | None:
         """Ask, and block this thread until it is answered; None: the time was up.
 
         Without any time it waits for the broker all the same, which then answers at once.
         """
         if timeout == 0:
-            return self._block_for_now(thing, what, *args)
+            return self._block_for_now(question)
         waiter = self._thread_waiter()
-        ask = self.ask(waiter, thing, what, *args)
+        ask = waiter.owner = self._next(question)
+        self._send((ask.number, ask.party, *question), waiter)
         try:
             if not self._park(waiter, timeout):
                 return None
-            return ask, outcome(waiter)
+            return ask, _outcome(waiter)
         finally:
             del waiter
 
-    def _block_for_now(self, thing: int, what: str, *args: Any) -> tuple[Ask, Any] | None:
+    def _block_for_now(self, question: Question) -> tuple[Ask, Any] | None:
+        thing, what, *args = question
         try:
-            return self.block(None, thing, NOW + what, *args)
+            return self.block(None, (thing, NOW + what, *args))
         except TimeoutError:
             return None
+
+    def tell(self, thing: int, what: str, *args: Any) -> None:
+        """Send what needs no answer."""
+        self._send((0, self._party(), thing, what, *args))
+
+    def _next(self, question: Question) -> Ask:
+        return Ask(next(self._numbers), self._party(), question[0])
+
+    def _await_answer(self, waiter: Waiter) -> None:
+        """With the mutex: an answer is for the waiter."""
+        self._waiting.add(waiter)
+        self._asked[waiter.owner.number] = waiter
 
     def _party(self) -> int:
         link: Any = place.link
@@ -179,22 +199,21 @@ class Client(Waitable):
 
     # ------------------------------------------------------------------ answers
 
-    def _answered(self, number: int, error: BaseException | None, value: Any) -> Sequence[Waiter]:
-        """With the mutex: who is to be woken."""
+    def _answered(
+        self, woken: list[Waiter], number: int, error: BaseException | None, value: Any
+    ) -> None:
+        """With the mutex: who waits for that is granted it, and is to be woken."""
         waiter = self._asked.pop(number, None)
-        if waiter is None:
-            return ()  # it has given up; the broker hears, or has heard of it
-        del self._waiting[waiter]
-        waiter.value = error, value
-        waiter.granted = True
-        return (waiter,)
+        if waiter is not None:  # else it has given up; the broker hears, or has heard of it
+            del self._waiting[waiter]
+            waiter.value = error, value
+            waiter.granted = True
+            woken.append(waiter)
 
-    def _refuse_all(self) -> Sequence[Waiter]:
+    def _refuse_all(self, woken: list[Waiter]) -> None:
         """With the mutex: the manager has closed."""
-        woken: list[Waiter] = []
         for number in tuple(self._asked):
-            woken += self._answered(number, closed(), None)
-        return woken
+            self._answered(woken, number, closed(), None)
 
     def _left(self, waiter: Waiter) -> Iterable[Waiter]:
         self._asked.pop(waiter.owner.number, None)
@@ -214,15 +233,10 @@ class Client(Waitable):
 
 def _frame(message: Message) -> bytes:
     data = dumps(message, 5)
-    return wire.HEADER.pack(MESSAGE, 0, 0, len(data)) + data
+    return _pack(MESSAGE, 0, 0, len(data)) + data
 
 
-def outcome(waiter: Waiter) -> Any:
-    """What a waiter was answered.
-
-    Raises:
-        BaseException: the error that was answered.
-    """
+def _outcome(waiter: Waiter) -> Any:
     error, value = waiter.value
     if error is None:
         return value
@@ -242,6 +256,8 @@ class OwnClient(Client):
         token: what tells the manager from all others.
     """
 
+    answers_at_once = True
+
     def __init__(self, broker: Broker, server: Server, token: bytes) -> None:
         super().__init__()
         self._begin(token)
@@ -250,6 +266,8 @@ class OwnClient(Client):
         self._loop = server.loop
         # Sent once the mutex is released.
         self._letters: deque[Message] = deque()
+        # Calls since the loop last turned because of them.
+        self._streak = 0
         pid = os.getpid()
         self._connection = broker.connect(self._answer, f"process {pid}", pid)
 
@@ -258,15 +276,28 @@ class OwnClient(Client):
         """Whether the manager has closed."""
         return self.broker.closed
 
-    def _send(self, message: Message) -> None:
+    def _send(self, message: Message, waiter: Waiter | None = None) -> None:
+        if waiter is not None:
+            with self._mutex:
+                self._await_answer(waiter)
         if running_loop() is self._loop:
             self.broker.handle(self._connection, message)
         elif not mailbox_of(self._loop).post(
             self._loop, lambda: self.broker.handle(self._connection, message)
         ):
+            woken: list[Waiter] = []
             with self._mutex:
-                woken = self._refuse_all()
+                self._refuse_all(woken)
             self._wake(woken)
+
+    async def call(self, question: Question) -> tuple[Ask, Any]:
+        """As for every client; what need not wait lets the loop turn now and then."""
+        if question[1] != LOOK:  # which changes nothing, so that who looks sees one state
+            self._streak += 1
+            if self._streak >= _TURN:
+                self._streak = 0
+                await asyncio.sleep(0)
+        return await super().call(question)
 
     def _send_later(self, message: Message) -> None:
         self._letters.append(message)
@@ -281,8 +312,9 @@ class OwnClient(Client):
             self._send(message)
 
     def _answer(self, number: int, error: BaseException | None, value: Any) -> None:
+        woken: list[Waiter] = []
         with self._mutex:
-            woken = self._answered(number, error, value)
+            self._answered(woken, number, error, value)
         self._wake(woken)
 
     def _thread_waiter(self) -> ThreadWaiter:
@@ -315,6 +347,8 @@ class RemoteClient(Client, Link):
         token: what tells the manager from all others.
     """
 
+    answers_at_once = False
+
     def __init__(self, sock: socket.socket, token: bytes) -> None:
         Link.__init__(self, sock)
         self._begin(token)
@@ -334,29 +368,31 @@ class RemoteClient(Client, Link):
         """Whether the manager is known to have closed."""
         return self._finished or self._was_told
 
-    def _send(self, message: Message) -> None:
+    def _send(self, message: Message, waiter: Waiter | None = None) -> None:
         loop = running_loop()
         frame = _frame(message)
-        waiter: Parked | None = None
+        flushed: Parked | None = None
         with self._mutex:
+            if waiter is not None:
+                self._await_answer(waiter)
             if loop is not None and loop not in self._ties and not self._closed:
                 self._serve(loop)  # the answer is for a task of this loop
             if not self._out and not self._cut:
-                sent = self._try_to_send(frame)  # what nearly always happens
-                if sent == len(frame):
+                sent = self._try_to_send(frame)
+                if sent == len(frame):  # what nearly always happens
                     return
                 frame = frame[sent:]
             if not self._cut:
                 self._queue([frame])
                 self._push(loop)
                 self._notify_leader()
-            if self._out and loop is None and not message[0]:  # nobody else may come to send it
-                waiter = Parked(self._flushed, self)
-                self._flushed.add(waiter)
+            if self._out and loop is None and waiter is None:  # nobody else may come to send it
+                flushed = Parked(self._flushed, self)
+                self._flushed.add(flushed)
             woken = self._settle()
         self._wake(woken)
-        if waiter is not None:
-            self._park(waiter, None)
+        if flushed is not None:
+            self._park(flushed, None)
 
     def _try_to_send(self, frame: bytes) -> int:
         """With the mutex: how much of it the socket took."""
@@ -370,45 +406,60 @@ class RemoteClient(Client, Link):
             self._queue([_frame(message)])
             self._push(running_loop())
 
+    def _read(self) -> bool:
+        try:
+            # No descriptors come, of which the link would have to look out.
+            missing = self._decoder.missing
+            data = self._sock.recv(min(missing, _MOST_READ) if missing > _READ else _READ)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:  # ECONNRESET
+            data = b""
+        if not data:
+            self._finished = True
+            if not self._cut:
+                self._cut_off()
+            return False
+        self._arrived(self._decoder.feed(data))
+        return True
+
     def _arrived(self, frames: Sequence[Frame]) -> None:
         for _, _, payload, _ in frames:
             number, error, value = loads(payload)
-            if type(error) is ManagerClosed:
+            if error is not None and type(error) is ManagerClosed:
                 self._was_told = True
             if number == self._lone_number:
                 self._lone_answer = error, value
                 if self._lone_thread != get_ident():
                     self._stir()
             else:
-                self._woken += self._answered(number, error, value)
+                self._answered(self._woken, number, error, value)
 
     # ------------------------------------------------------------------ threads
 
-    def block(
-        self, timeout: float | None, thing: int, what: str, *args: Any
-    ) -> tuple[Ask, Any] | None:
+    def block(self, timeout: float | None, question: Question) -> tuple[Ask, Any] | None:
         """Ask, and block this thread until it is answered; None: the time was up.
 
         Where nobody else waits for an answer, which is so in most workers most of the time, this
         thread needs no waiter: it leads, and looks itself for its answer.
         """
         if timeout == 0:
-            return self._block_for_now(thing, what, *args)
-        ask = Ask(next(self._numbers), self._party(), thing)
-        frame = _frame((ask.number, ask.party, thing, what, *args))
+            return self._block_for_now(question)
+        ask = self._next(question)
+        frame = _frame((ask.number, ask.party, *question))
+        poller: Any = None
         with self._mutex:
-            if self._leader is not None or self._asked or self._out or self._cut:
-                poller = None
-            else:
-                poller = self._poller_of_lone()
+            alone = self._leader is None and not (self._asked or self._out or self._cut)
+            if alone:
+                poller = self._poller or self._poller_of_lone()
                 self._leader = LONE
                 self._lone_number = ask.number
                 self._lone_thread = get_ident()
                 sent = self._try_to_send(frame)
                 if sent < len(frame):
                     self._queue([frame[sent:]])
-        if poller is None:
-            return Client.block(self, timeout, thing, what, *args)
+        if not alone:
+            return super().block(timeout, question)
         goes_on = False
         try:
             self._wait_alone(poller, timeout)
@@ -421,7 +472,11 @@ class RemoteClient(Client, Link):
                     answer = closed(), None
                 if answer is None or (not goes_on and answer[0] is None):
                     self._send_later(ask.cancelled)
-            self._leave(LONE)
+                leaves = bool(self._parked or self._closed)
+                if not leaves:
+                    self._leader = None
+            if leaves:
+                self._leave(LONE)
         if answer is None:
             return None
         error, value = answer
@@ -435,12 +490,12 @@ class RemoteClient(Client, Link):
     def _wait_alone(self, poller: Any, timeout: float | None) -> None:
         """Move bytes until this thread's answer is there, or the time is up."""
         end = None if timeout is None else monotonic() + timeout
+        left = timeout
         while True:
-            left = None if end is None else end - monotonic()
             if self._out:
                 self._lead(True, left)
             else:
-                ready = poller.poll(None if left is None else ceil(max(0.0, left) * 1_000))
+                ready = poller.poll(None if left is None else ceil(min(left, _LONGEST) * 1_000))
                 with self._mutex:
                     for fd, _ in ready:
                         if self._waker is not None and fd == self._waker.fd:
@@ -452,12 +507,14 @@ class RemoteClient(Client, Link):
                     self._wake(woken)
             if self._lone_answer is not None or self._finished:
                 return
-            if left is not None and left <= 0:
-                return
+            if end is not None:
+                left = end - monotonic()
+                if left <= 0:
+                    return
 
     def _settle(self) -> Sequence[Waiter]:
         if self._finished:
-            self._woken += self._refuse_all()
+            self._refuse_all(self._woken)
         if self._flushed:
             self._woken += Link._settle(self)
         if not self._woken:

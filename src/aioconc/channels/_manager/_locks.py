@@ -6,35 +6,23 @@ how often a lock was taken by its owner, is left to the handles.
 """
 
 from collections import Counter
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from aioconc.channels._manager._broker import Connection, Death, Party, Request, Thing
+from aioconc.channels._manager._broker import Connection, Death, Party, Request, Thing, Waiters
 from aioconc.errors import OwnerDied
 
 OnOwnerDeath = Literal["raise", "release"]
 
-# Those who wait, first come first.
-Waiters = dict[Request, None]
 
-
-def first(waiters: Waiters) -> Request:
-    """Take the first one."""
-    request = next(iter(waiters))
-    del waiters[request]
-    return request
-
-
-@dataclass
-class _Wish:
-    """What a request for a lock says of itself.
+class _Wish(NamedTuple):
+    """What a request for a lock says of itself: its `data`.
 
     Attributes:
         takes_dead: wants the lock also if its holder died, and is told.
         notified: whether it was, for one that comes from a condition.
     """
 
-    takes_dead: bool = False
+    takes_dead: bool
     notified: bool | None = None
 
 
@@ -54,20 +42,17 @@ class LockThing(Thing):
         self.on_owner_death: OnOwnerDeath = on_owner_death
         # The request that was granted, or None.
         self.holder: Request | None = None
-        self.waiters: Waiters = {}
+        self.waiters = Waiters()
         self.death: Death | None = None
         self.conditions: list[ConditionThing] = []
 
     def acquire(self, request: Request, recover: bool) -> None:
         """Take it."""
-        request.data = _Wish(takes_dead=recover)
-        self.want(request)
-
-    def want(self, request: Request) -> None:
-        """Give it, or queue for it."""
-        self.waiters[request] = None
+        request.data = _Wish(recover)
         if self.holder is None:
-            self.pass_on()
+            self._offer(request)
+        else:
+            request.wait(self.waiters)
 
     def release(self, party: Party, number: int, recovered: bool) -> None:
         """Who was granted that request is done with it."""
@@ -79,18 +64,23 @@ class LockThing(Thing):
 
     def is_held_by(self, connection: Connection, number: int) -> bool:
         """Whether the holder is that request."""
-        return self.holder is not None and self.holder.key == (connection, number)
+        holder = self.holder
+        return (
+            holder is not None and holder.number == number and holder.party.connection is connection
+        )
 
     def pass_on(self) -> None:
         """Nobody holds it: give it to who is next."""
         while self.waiters and self.holder is None:
-            request = first(self.waiters)
-            wish: _Wish = request.data
-            if self.death is not None and not wish.takes_dead:
-                request.refuse(self.told())
-                continue
+            self._offer(self.waiters.first)
+
+    def _offer(self, request: Request) -> None:
+        wish: _Wish = request.data
+        told = None if self.death is None else self.told()
+        if told is not None and not wish.takes_dead:
+            request.refuse(told)
+        else:
             self.holder = request
-            told = None if self.death is None else self.told()
             request.grant(told if wish.notified is None else (wish.notified, told))
 
     def told(self) -> OwnerDied:
@@ -101,10 +91,6 @@ class LockThing(Thing):
             "put it right in `async with lock.recover():`, or make the lock with "
             'on_owner_death="release" if nothing can be half changed',
         )
-
-    def withdraw(self, request: Request) -> None:
-        """It waits no longer."""
-        self.waiters.pop(request, None)
 
     def undo(self, party: Party, number: int) -> None:
         """It was given to somebody who does not want it any more."""
@@ -136,7 +122,8 @@ class ConditionThing(Thing):
 
     def __init__(self, lock: LockThing) -> None:
         self.lock = lock
-        self.waiters: Waiters = {}
+        # To be notified; who was waits in the queue of the lock.
+        self.waiters = Waiters()
         lock.conditions.append(self)
 
     def wait(self, request: Request, number: int) -> None:
@@ -144,9 +131,8 @@ class ConditionThing(Thing):
         lock = self.lock
         if not lock.is_held_by(request.party.connection, number):
             raise RuntimeError("cannot wait on a Condition whose lock this process does not hold")
-        request.data = _Wish(takes_dead=True, notified=False)
         request.party.things.add(lock)
-        self.waiters[request] = None
+        request.wait(self.waiters)
         lock.release(request.party, number, False)
 
     def notify(self, party: Party, n: int) -> None:
@@ -155,24 +141,23 @@ class ConditionThing(Thing):
 
     def _notify(self, n: int) -> None:
         for _ in range(min(n, len(self.waiters))):
-            self._want_lock(first(self.waiters), True)
+            self._want_lock(True)
 
     def wake_all(self, *, spurious: bool) -> None:
         """All go for the lock; `spurious`: as if they had been notified."""
         while self.waiters:
-            self._want_lock(first(self.waiters), spurious)
+            self._want_lock(spurious)
 
-    def _want_lock(self, request: Request, notified: bool) -> None:
-        request.data.notified = notified
-        # Not `want`: a lock that is free is passed on once all of them are queued.
-        self.lock.waiters[request] = None
+    def _want_lock(self, notified: bool) -> None:
+        request = self.waiters.first
+        request.data = _Wish(True, notified)
+        request.wait(self.lock.waiters)
         if self.lock.holder is None:
             self.lock.pass_on()
 
-    def withdraw(self, request: Request) -> None:
-        """It waits no longer, neither for a notification nor for the lock."""
-        self.waiters.pop(request, None)
-        if self.lock.waiters.pop(request, self) is None and request.data.notified:
+    def left(self, request: Request) -> None:
+        """It waits neither for a notification nor for the lock."""
+        if request.data is not None and request.data.notified:
             self._notify(1)
 
     def undo(self, party: Party, number: int) -> None:
@@ -197,7 +182,7 @@ class SemaphoreThing(Thing):
     def __init__(self, value: int, bounded: bool) -> None:
         self.value = value
         self.bounded = bounded
-        self.waiters: Waiters = {}
+        self.waiters = Waiters()
         self.taken: Counter[Party] = Counter()
 
     def acquire(self, request: Request) -> None:
@@ -207,7 +192,7 @@ class SemaphoreThing(Thing):
             self.taken[request.party] += 1
             request.grant()
         else:
-            self.waiters[request] = None
+            request.wait(self.waiters)
 
     def release(self, party: Party, n: int) -> None:
         """Give back, first of what this party has, then of its process, then new ones."""
@@ -229,10 +214,6 @@ class SemaphoreThing(Thing):
         """What it has is free again."""
         self._add(self.taken.pop(party, 0))
 
-    def withdraw(self, request: Request) -> None:
-        """It waits no longer."""
-        self.waiters.pop(request, None)
-
     def look(self, request: Request) -> None:
         """Its state."""
         request.grant((len(self.waiters), self.value))
@@ -245,4 +226,4 @@ class SemaphoreThing(Thing):
     def _add(self, n: int) -> None:
         self.value += n
         while self.value and self.waiters:
-            self.acquire(first(self.waiters))
+            self.acquire(self.waiters.first)

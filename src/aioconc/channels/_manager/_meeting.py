@@ -3,8 +3,9 @@
 It guarantees that a party that dies at a barrier breaks it, since nobody will come in its place.
 """
 
-from aioconc.channels._manager._broker import Death, Party, Request, Thing
-from aioconc.channels._manager._locks import Waiters
+import itertools
+
+from aioconc.channels._manager._broker import Death, Party, Request, Thing, Waiters
 from aioconc.sync._errors import BarrierBroken
 
 
@@ -16,29 +17,23 @@ class EventThing(Thing):
 
     def __init__(self) -> None:
         self.flag = False
-        self.waiters: Waiters = {}
+        self.waiters = Waiters()
 
     def wait(self, request: Request) -> None:
         """Until it is set."""
         if self.flag:
             request.grant()
         else:
-            self.waiters[request] = None
+            request.wait(self.waiters)
 
     def set(self, party: Party) -> None:
         """All who wait go on."""
         self.flag = True
-        waiters, self.waiters = self.waiters, {}
-        for request in waiters:
-            request.grant()
+        self.waiters.grant_all()
 
     def clear(self, party: Party) -> None:
         """Who comes from now on waits."""
         self.flag = False
-
-    def withdraw(self, request: Request) -> None:
-        """It waits no longer."""
-        self.waiters.pop(request, None)
 
     def look(self, request: Request) -> None:
         """Its state."""
@@ -53,7 +48,7 @@ class BarrierThing(Thing):
 
     def __init__(self, parties: int) -> None:
         self.parties = parties
-        self.waiters: Waiters = {}
+        self.waiters = Waiters()
         # Why it is broken, or None.
         self.broken: str | None = None
 
@@ -62,11 +57,11 @@ class BarrierThing(Thing):
         if self.broken is not None:
             request.refuse(BarrierBroken(f"the barrier was {self.broken}; reset it first"))
             return
-        self.waiters[request] = None
+        request.wait(self.waiters)
         if len(self.waiters) == self.parties:
-            waiters, self.waiters = self.waiters, {}
-            for number, each in enumerate(waiters):
-                each.grant(number)
+            numbers = itertools.count()
+            while self.waiters:
+                self.waiters.first.grant(next(numbers))
 
     def abort(self, party: Party) -> None:
         """It is broken until it is reset."""
@@ -77,13 +72,8 @@ class BarrierThing(Thing):
         self.broken = None
         self._refuse_all("the barrier was reset while this one waited")
 
-    def withdraw(self, request: Request) -> None:
-        """Another one has to arrive in its place."""
-        self.waiters.pop(request, None)
-
     def died_waiting(self, request: Request, death: Death) -> None:
-        """Nobody knows that another one has to arrive."""
-        self.withdraw(request)
+        """Nobody knows that another one has to arrive in its place."""
         self._break(f"broken, since {death.who} ended while it waited")
 
     def look(self, request: Request) -> None:
@@ -95,6 +85,4 @@ class BarrierThing(Thing):
         self._refuse_all(f"the barrier was {why}; reset it first")
 
     def _refuse_all(self, text: str) -> None:
-        waiters, self.waiters = self.waiters, {}
-        for request in waiters:
-            request.refuse(BarrierBroken(text))
+        self.waiters.refuse_all(lambda: BarrierBroken(text))

@@ -19,8 +19,7 @@ import sys
 from collections import Counter, deque
 from typing import Any, ClassVar, Final
 
-from aioconc.channels._manager._broker import Connection, Death, Party, Request, Thing
-from aioconc.channels._manager._locks import Waiters, first
+from aioconc.channels._manager._broker import Connection, Death, Party, Request, Thing, Waiters
 from aioconc.errors import OwnerDied
 from aioconc.sync._errors import QueueEmpty, QueueFull, QueueShutDown
 from aioconc.sync._queue_orders import _Entry
@@ -50,9 +49,9 @@ class QueueThing(Thing):
         self._giving: dict[Key, list[Any]] = {}
         # Places, by the putter; and their sum.
         self._placed: dict[Key, list[Item]] = {}
-        self._getters: Waiters = {}
-        self._putters: Waiters = {}
-        self._joiners: Waiters = {}
+        self._getters = Waiters()
+        self._putters = Waiters()
+        self._joiners = Waiters()
         self._unfinished = 0
         self._is_shutdown = False
         self._throws_away = False
@@ -93,7 +92,7 @@ class QueueThing(Thing):
         elif self._is_shutdown and not self._giving and not self._placed:
             request.refuse(_nothing_left())
         else:
-            self._getters[request] = None
+            request.wait(self._getters)
 
     def get_nowait(self, request: Request) -> None:
         """An item that is there."""
@@ -123,34 +122,44 @@ class QueueThing(Thing):
 
     # ------------------------------------------------------------------ putting
 
-    def put(self, request: Request, item: Item, more: int) -> None:
-        """Wait for places for the item and for up to so many more; the answer says how many."""
+    def put(self, request: Request, item: Item, more: int | None) -> None:
+        """Wait for places for the item and for up to so many more; the answer says how many.
+
+        With None it is in the queue at once, with no `commit`, and cannot be taken back.
+        """
         self._check(item)
         request.data = (item, more)
         if self._is_shutdown:
             request.refuse(_takes_nothing())
         elif self._used() < self._limit:
             self._place(request)
+            self._settle()
         else:
-            self._putters[request] = None
+            request.wait(self._putters)
 
-    def put_nowait(self, request: Request, item: Item) -> None:
-        """Put it if there is room."""
+    def put_nowait(self, request: Request, item: Item, more: int | None = 0) -> None:
+        """As `put`, if there is room."""
         self._check(item)
-        request.data = (item, 0)
+        request.data = (item, more)
         if self._is_shutdown:
             request.refuse(_takes_nothing())
         elif self._used() >= self._limit:
             request.refuse(QueueFull(f"the queue is full: it may have {self.maxsize} items"))
         else:
             self._place(request)
+            self._settle()
 
     def _place(self, request: Request) -> None:
         item, more = request.data
-        places = min(self._limit - self._used(), 1 + more)
-        # The item stands for all of its places until they are filled.
-        self._placed[request.key] = [item] * places
-        request.grant(places)
+        if more is None:
+            self._push(item)
+            self._unfinished += 1
+            request.grant()
+        else:
+            places = min(self._limit - self._used(), 1 + more)
+            # The item stands for all of its places until they are filled.
+            self._placed[request.key] = [item] * places
+            request.grant(places)
 
     def commit(self, party: Party, number: int, more: "list[Item]") -> None:
         """The putter goes on: its item is in the queue, with others that it had places for."""
@@ -172,16 +181,15 @@ class QueueThing(Thing):
     def _done(self, n: int) -> None:
         self._unfinished -= n
         if not self._unfinished:
-            joiners, self._joiners = self._joiners, {}
-            for request in joiners:
-                self._tell_joiner(request)
-            if joiners:
+            if self._joiners:
+                while self._joiners:
+                    self._tell_joiner(self._joiners.first)
                 self._lost = 0
 
     def join(self, request: Request) -> None:
         """Wait until all is done."""
         if self._unfinished:
-            self._joiners[request] = None
+            request.wait(self._joiners)
         else:
             self._tell_joiner(request)
             self._lost = 0
@@ -196,9 +204,7 @@ class QueueThing(Thing):
     def shutdown(self, party: Party, immediate: bool) -> None:
         """Take nothing more."""
         self._is_shutdown = True
-        putters, self._putters = self._putters, {}
-        for request in putters:
-            request.refuse(_takes_nothing())
+        self._putters.refuse_all(_takes_nothing)
         if immediate:
             self._throws_away = True
             thrown = len(self._items)
@@ -208,11 +214,6 @@ class QueueThing(Thing):
         self._settle()
 
     # ------------------------------------------------------------------ leaving
-
-    def withdraw(self, request: Request) -> None:
-        """It waits no longer."""
-        for waiters in (self._getters, self._putters, self._joiners):
-            waiters.pop(request, None)
 
     def undo(self, party: Party, number: int) -> None:
         """Items come back, or places are free."""
@@ -265,14 +266,14 @@ class QueueThing(Thing):
 
     def _settle(self) -> None:
         """Give what there is to those who wait for it."""
-        while self._items and self._getters:
-            self._give(first(self._getters))
-        while self._putters and self._used() < self._limit:
-            self._place(first(self._putters))
+        while True:
+            while self._items and self._getters:
+                self._give(self._getters.first)
+            if not self._putters or self._used() >= self._limit:
+                break
+            self._place(self._putters.first)
         if self._is_shutdown and not self._items and not self._giving and not self._placed:
-            getters, self._getters = self._getters, {}
-            for request in getters:
-                request.refuse(_nothing_left())
+            self._getters.refuse_all(_nothing_left)
 
 
 def _sum(held: "dict[Key, list[Any]]") -> int:

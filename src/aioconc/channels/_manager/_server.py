@@ -18,6 +18,7 @@ from typing import Any, Final
 from aioconc._bridge._mailbox import mailbox_of
 from aioconc._wire import _frames as wire
 from aioconc._wire._body import Received
+from aioconc._wire._channel import Reader
 from aioconc._wire._descriptors import receive
 from aioconc.channels._manager._broker import Broker, Connection, Death, closed
 
@@ -35,20 +36,32 @@ _MOST_READ: Final = 262_144
 # Seconds after which a process that has let go is asked for its exit status once more.
 _LOOKS: Final = (0.001, 0.005, 0.02)
 
+_pack = wire.HEADER.pack
+
 _log = logging.getLogger("aioconc")
 
 
 class Line:
     """One connection. All of it runs in the loop's thread."""
 
-    __slots__ = ("__weakref__", "_connection", "_decoder", "_fd", "_out", "_server", "_sock")
+    __slots__ = (
+        "__weakref__",
+        "_connection",
+        "_decoder",
+        "_fd",
+        "_handle",
+        "_out",
+        "_server",
+        "_sock",
+    )
 
     def __init__(self, server: "Server", sock: socket.socket) -> None:
         self._server = server
         sock.setblocking(False)
         self._sock = sock
         self._fd = sock.fileno()
-        self._decoder = wire.Decoder()
+        self._decoder = Reader()
+        self._handle = server.broker.handle
         # What the socket did not take yet.
         self._out: deque[bytes | memoryview] = deque()
         # None until it has said who it is.
@@ -58,9 +71,11 @@ class Line:
     def _read(self) -> None:
         if self._fd < 0:
             return
-        size = max(_READ, min(self._decoder.missing, _MOST_READ))
+        missing = self._decoder.missing
         try:
-            data, descriptors = receive(self._sock, size)
+            data, descriptors = receive(
+                self._sock, min(missing, _MOST_READ) if missing > _READ else _READ
+            )
         except (BlockingIOError, InterruptedError):
             return
         except OSError:  # ECONNRESET
@@ -80,29 +95,26 @@ class Line:
                         _log.error("no more open files: a process cannot be served")
                         continue
                     self._server.adopt(socket.socket(fileno=end.detach()))
+                elif self._connection is not None:
+                    self._handle(self._connection, loads(payload))
                 else:
-                    self._take(loads(payload))
+                    self._greet(*loads(payload))
         except Exception:
             # Nothing that aioconc says. Whoever it is, it is not trusted any more.
             _log.exception("a process said what no process says; its connection is closed")
             self.end()
 
-    def _take(self, message: tuple[Any, ...]) -> None:
-        broker = self._server.broker
-        if self._connection is not None:
-            broker.handle(self._connection, message)
-            return
-        _, _, _, hello, pid = message
+    def _greet(self, number: int, party: int, thing: int, hello: str, pid: int) -> None:
         if hello != HELLO:
             raise ValueError("the first message must say who it is")
-        self._connection = broker.connect(self._answer, f"process {pid}", pid)
+        self._connection = self._server.broker.connect(self._answer, f"process {pid}", pid)
 
     def _answer(self, number: int, error: BaseException | None, value: Any) -> None:
         if self._fd < 0:
             return
         data = dumps((number, error, value), 5)
         # One piece, since a second system call costs more than the copy of a small one.
-        piece: bytes | memoryview = wire.HEADER.pack(MESSAGE, 0, 0, len(data)) + data
+        piece: bytes | memoryview = _pack(MESSAGE, 0, 0, len(data)) + data
         if not self._out:
             sent = self._send(piece)
             if sent == len(piece):

@@ -4,17 +4,19 @@ It guarantees that an object that is sent to another process is the same one the
 connection for each process, however often it is sent.
 """
 
+import asyncio
 import atexit
 import socket
 import threading
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Final, Generic, TypeVar
 
 from aioconc._wire._passing import Passed, here, pass_on
-from aioconc.channels._manager._client import Client, RemoteClient
+from aioconc.channels._manager._broker import LOOK
+from aioconc.channels._manager._client import Ask, Client, Question, RemoteClient
 from aioconc.channels._moving import close_later
 from aioconc.sync._home import refuse
-from aioconc.sync._wait_queue import check_blocking
+from aioconc.sync._wait_queue import check_blocking, check_wait, running_loop
 
 T = TypeVar("T")
 
@@ -24,6 +26,15 @@ _LAST: Final = 2.0
 # Token of a manager -> the client of this process.
 _clients: dict[bytes, Client] = {}
 _lock = threading.Lock()
+
+
+# What is asked of the broker, question after question: each is answered with the request that it
+# was, and the value. What a call that waits is for a task and for a thread is one of these.
+Steps = Generator[Question, tuple[Ask, Any], T]
+
+
+class TimeUp(TimeoutError):
+    """Raised in steps, and by them: the time of a thread that waited is up."""
 
 
 class Asked(Generic[T]):
@@ -74,13 +85,44 @@ class Shared:
             refuse(self)
         return client
 
-    async def _call(self, what: str, *args: Any) -> Any:
-        """Ask, for what is not held."""
-        _, value = await self._ready().call(self._number, what, *args)
+    def _as(self, line: str) -> str:
+        """A line of a program that uses it."""
+        return f"{self._called}{line}" if line[0] == "[" else f"{self._called}.{line}"
+
+    def _ask(self, what: str, *args: Any) -> Steps[Any]:
+        """One question; its answer."""
+        _, value = yield self._number, what, *args
         return value
 
-    def _asked(self, line: str, what: str, *args: Any) -> "Asked[Any]":
-        return Asked(self._call(what, *args), f"{self._called}.{line}")
+    def _look(self, of: Callable[..., T]) -> Steps[T]:
+        """Its state."""
+        _, state = yield self._number, LOOK
+        return of(*state)
+
+    def _asked(self, line: str, steps: Steps[T]) -> Asked[T]:
+        """What a plain call returns."""
+        return Asked(self._do(steps), self._as(line))
+
+    async def _do(self, steps: Steps[T]) -> T:
+        """Ask, and await the answers."""
+        client = self._ready()
+        turns = False
+        try:
+            question = next(steps)
+            while True:
+                try:
+                    if turns:
+                        await asyncio.sleep(0)
+                    answer = await client.call(question)
+                except GeneratorExit:
+                    raise
+                except BaseException as error:
+                    question = steps.throw(error)
+                else:
+                    question = steps.send(answer)
+                turns = client.answers_at_once
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
 
     def _tell(self, what: str, *args: Any) -> None:
         self._ready().tell(self._number, what, *args)
@@ -132,26 +174,70 @@ class SyncShared:
     def __init__(self, shared: Any) -> None:
         self._shared = shared
 
-    def _check(self, name: str, line: str) -> Client:
+    def _check(self, line: str) -> Client:
         """The client, if this thread may block.
 
         Raises:
             RuntimeError: an event loop runs in this thread, or this is a forked child.
         """
         shared: Shared = self._shared
-        check_blocking(f"{type(shared).__name__}.sync.{name}", f"await {shared._called}.{line}")
+        if running_loop() is not None:
+            check_blocking(
+                f"{type(shared).__name__}.sync.{line.partition('(')[0]}",
+                f"await {shared._as(line)}",
+            )
         return shared._ready()
 
-    def _call(self, what: str, line: str, *args: Any) -> Any:
-        """Ask, and wait for as long as it takes."""
-        shared: Shared = self._shared
-        client = self._check(line.partition("(")[0], line)
-        answered = client.block(None, shared._number, what, *args)
-        assert answered is not None
-        return answered[1]
+    def _do(self, line: str, steps: Steps[T], timeout: float | None = None) -> T:
+        """Ask, and block until it is answered.
+
+        Raises:
+            TimeUp: the time was up, and the steps made nothing else of that.
+        """
+        client = self._check(line)
+        timeout = check_wait(timeout)
+        try:
+            question = next(steps)
+            while True:
+                try:
+                    answer = client.block(timeout, question)
+                    if answer is None:
+                        raise TimeUp
+                except BaseException as error:
+                    timeout = None
+                    question = steps.throw(error)
+                else:
+                    question = steps.send(answer)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+
+    def _in_time(self, line: str, steps: Steps[object], timeout: float | None) -> bool:
+        """Ask; whether it was answered in time."""
+        try:
+            self._do(line, steps, timeout)
+        except TimeUp:
+            return False
+        return True
 
     def __repr__(self) -> str:
         return f"{self._shared!r}.sync"
+
+
+def pages(shared: Shared, take: Callable[[list[Any]], object], *what: Any) -> Steps[int]:
+    """Ask for something that is answered in pages, which are taken; the version that they are of.
+
+    Those that nobody wants any more are dropped by the broker.
+    """
+    _, (page, rest, version) = yield shared._number, *what
+    try:
+        take(page)
+        while rest is not None:
+            _, (page, rest, _) = yield shared._number, "more", rest
+            take(page)
+    finally:
+        if rest is not None:
+            shared._tell("forget", rest)
+    return version  # type: ignore[no-any-return]
 
 
 def enter(client: Client) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 
 from aioconc._internal._check import check_count
 from aioconc.channels._manager._client import Ask, Client
-from aioconc.channels._manager._shared import Asked
+from aioconc.channels._manager._shared import Asked, Steps, TimeUp
 from aioconc.channels._manager._shared_locks import SharedHeld, SharedLock, SyncSharedHeld
 from aioconc.channels._manager._statistics import SharedLockStatistics
 from aioconc.errors import ManagerClosed, OwnerDied
@@ -93,32 +93,36 @@ class SharedCondition(SharedHeld):
             The lock is waited for, and held again, before the cancellation is raised. If this task
             had been notified, the next one is notified in its place.
         """
-        client = self._ready()
+        await self._do(self._waiting())
+        return True
+
+    def _waiting(self) -> Steps[None]:
         held = self._let_go("wait on")
-        cancelled: CancelledError | None = None
+        given_up: BaseException | None = None
         died: OwnerDied | None = None
         try:
-            ask, (_, died) = await client.call(self._number, "wait", held[0].number)
+            ask, (_, died) = yield self._number, "wait", held[0].number
             self._hold(ask, held)
-        except CancelledError as error:
-            cancelled = error
+        except (CancelledError, KeyboardInterrupt, TimeUp) as error:
+            given_up = error
             while True:
                 try:
-                    ask, died = await client.call(self._lock._number, "acquire", True)
+                    ask, died = yield self._lock._number, "acquire", True
                     self._hold(ask, held)
                     break
                 except CancelledError as again:
-                    cancelled = again
+                    given_up = again
                 except ManagerClosed:  # there is no lock any more
+                    if isinstance(given_up, TimeUp):
+                        raise
                     break
         try:
-            if cancelled is not None:
-                raise cancelled
-            if died is not None:
+            if died is not None and (given_up is None or isinstance(given_up, TimeUp)):
                 raise died
+            if given_up is not None:
+                raise given_up
         finally:
-            cancelled = died = None
-        return True
+            given_up = died = None
 
     async def wait_for(self, predicate: Callable[[], T]) -> T:
         """Wait until `predicate()` is true; it is called under the lock, after each notification.
@@ -172,10 +176,7 @@ class SharedCondition(SharedHeld):
         Cancellation:
             Nothing is lost.
         """
-        return Asked(self._statistics(), "condition.statistics()")
-
-    async def _statistics(self) -> SharedLockStatistics:
-        return SharedLockStatistics(*await self._call("look"))
+        return self._asked("statistics()", self._look(SharedLockStatistics))
 
     # ------------------------------------------------------------------ who holds the lock here
 
@@ -232,32 +233,7 @@ class SyncSharedCondition(SyncSharedHeld):
             RuntimeError: nobody in this process holds the lock, or an event loop runs in this
                 thread.
         """
-        condition = self._shared
-        client = self._check("wait", "wait()")
-        timeout = check_wait(timeout)
-        held = condition._let_go("wait on")
-        answered = None
-        died: OwnerDied | None = None
-        try:
-            answered = client.block(timeout, condition._number, "wait", held[0].number)
-        finally:
-            if answered is None and not client.is_closed:
-                ask, died = self._block_again(client)
-                condition._hold(ask, held)
-        if answered is not None:
-            ask, (_, died) = answered
-            condition._hold(ask, held)
-        try:
-            if died is not None:
-                raise died
-        finally:
-            died = None
-        return answered is not None
-
-    def _block_again(self, client: Client) -> tuple[Ask, OwnerDied | None]:
-        answered = client.block(None, self._shared._lock._number, "acquire", True)
-        assert answered is not None
-        return answered
+        return self._in_time("wait()", self._shared._waiting(), timeout)
 
     def wait_for(self, predicate: Callable[[], T], timeout: float | None = None) -> T:
         """Block until `predicate()` is true or the time is up.
@@ -288,4 +264,4 @@ class SyncSharedCondition(SyncSharedHeld):
 
     def statistics(self) -> SharedLockStatistics:
         """Who holds the lock, and how many wait to be notified."""
-        return SharedLockStatistics(*self._call("look", "statistics()"))
+        return self._do("statistics()", self._shared._look(SharedLockStatistics))

@@ -7,8 +7,7 @@ on what is there are computed in the process that asks, and tried again if anoth
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, Final, Generic, TypeVar, overload
 
-from aioconc.channels._manager._shared import Asked
-from aioconc.channels._manager._shared_table import SharedTable, Steps, SyncSharedTable
+from aioconc.channels._manager._shared import Asked, Shared, Steps, SyncShared, pages
 from aioconc.channels._manager._values import check_key, packed, unpacked
 
 K = TypeVar("K")
@@ -19,7 +18,7 @@ D = TypeVar("D")
 _MISSING: Final[Any] = object()
 
 
-class SharedDict(SharedTable, Generic[K, V]):
+class SharedDict(Shared, Generic[K, V]):
     """A dict for all processes.
 
     Made by `Manager.dict`. Its methods are those of `dict`, awaited; threads and plain worker code
@@ -54,7 +53,7 @@ class SharedDict(SharedTable, Generic[K, V]):
         Cancellation:
             Nothing is lost.
         """
-        return await self._do(_get(key, default))
+        return await self._do(_get(self, key, default))
 
     def __getitem__(self, key: K) -> Asked[V]:
         """The value: `await table[key]`.
@@ -65,7 +64,7 @@ class SharedDict(SharedTable, Generic[K, V]):
         Cancellation:
             Nothing is lost.
         """
-        return Asked(self._do(_get(key, _MISSING)), f"{self._called}[key]")
+        return self._asked("[key]", _get(self, key, _MISSING))
 
     async def set(self, key: K, value: V) -> None:
         """Set the value of a key.
@@ -77,7 +76,7 @@ class SharedDict(SharedTable, Generic[K, V]):
         Cancellation:
             The change is made all the same.
         """
-        await self._do(_update({key: value}))
+        await self._do(_update(self, {key: value}))
 
     async def delete(self, key: K) -> None:
         """Take a key out.
@@ -88,7 +87,7 @@ class SharedDict(SharedTable, Generic[K, V]):
         Cancellation:
             The change is made all the same.
         """
-        await self._do(_delete(key))
+        await self._do(_delete(self, key))
 
     @overload
     async def pop(self, key: K) -> V: ...
@@ -103,7 +102,7 @@ class SharedDict(SharedTable, Generic[K, V]):
         Cancellation:
             The key is taken out all the same, and its value is lost.
         """
-        return await self._do(_pop(key, default))
+        return await self._do(_pop(self, key, default))
 
     async def popitem(self) -> tuple[K, V]:
         """Take out the key that was added last, and give it with its value.
@@ -114,7 +113,7 @@ class SharedDict(SharedTable, Generic[K, V]):
         Cancellation:
             It is taken out all the same, and lost.
         """
-        return await self._do(_popitem())
+        return await self._do(_popitem(self))
 
     async def setdefault(self, key: K, default: V) -> V:
         """The value; `default`, which is set, if the key was not there.
@@ -122,7 +121,7 @@ class SharedDict(SharedTable, Generic[K, V]):
         Cancellation:
             It is set all the same.
         """
-        return await self._do(_setdefault(key, default))
+        return await self._do(_setdefault(self, key, default))
 
     async def update(self, other: Mapping[K, V] | Iterable[tuple[K, V]] = (), **more: V) -> None:
         """Set many in one step.
@@ -130,7 +129,7 @@ class SharedDict(SharedTable, Generic[K, V]):
         Cancellation:
             The change is made all the same.
         """
-        await self._do(_update(dict(other), more))
+        await self._do(_update(self, dict(other), more))
 
     async def update_item(self, key: K, fn: Callable[[Any], V], default: Any = _MISSING) -> V:
         """Replace a value by `fn(value)`, so that no change of others is lost.
@@ -153,7 +152,7 @@ class SharedDict(SharedTable, Generic[K, V]):
         Cancellation:
             The change may have been made or not.
         """
-        return await self._do(_update_item(key, fn, default))
+        return await self._do(_update_item(self, key, fn, default))
 
     async def compare_and_set(self, key: K, expected: object, value: V) -> bool:
         """Set the value if it equals `expected`, which is compared in this process.
@@ -164,7 +163,7 @@ class SharedDict(SharedTable, Generic[K, V]):
         Cancellation:
             The change may have been made or not.
         """
-        return await self._do(_compare_and_set(key, expected, value))
+        return await self._do(_compare_and_set(self, key, expected, value))
 
     async def contains(self, key: K) -> bool:
         """Whether the key is there.
@@ -172,7 +171,7 @@ class SharedDict(SharedTable, Generic[K, V]):
         Cancellation:
             Nothing is lost.
         """
-        return await self._do(_contains(key))
+        return await self._do(_contains(self, key))
 
     async def size(self) -> int:
         """How many keys there are.
@@ -180,7 +179,7 @@ class SharedDict(SharedTable, Generic[K, V]):
         Cancellation:
             Nothing is lost.
         """
-        return await self._do(_size())
+        return await self._do(_size(self))
 
     async def keys(self) -> list[K]:
         """The keys now, in the order in which they were added.
@@ -188,7 +187,7 @@ class SharedDict(SharedTable, Generic[K, V]):
         Cancellation:
             Nothing is lost.
         """
-        return await self._do(_keys())
+        return await self._do(_keys(self))
 
     async def values(self) -> list[V]:
         """The values now.
@@ -204,7 +203,7 @@ class SharedDict(SharedTable, Generic[K, V]):
         Cancellation:
             Nothing is lost.
         """
-        return await self._do(_items())
+        return await self._do(_items(self))
 
     async def copy(self) -> dict[K, V]:
         """All of it now, as a dict.
@@ -220,7 +219,7 @@ class SharedDict(SharedTable, Generic[K, V]):
         Cancellation:
             The change is made all the same.
         """
-        await self._do(_clear())
+        await self._do(_clear(self))
 
     @property
     def sync(self) -> "SyncSharedDict[K, V]":
@@ -228,7 +227,7 @@ class SharedDict(SharedTable, Generic[K, V]):
         return SyncSharedDict(self)
 
 
-class SyncSharedDict(SyncSharedTable, MutableMapping[K, V]):
+class SyncSharedDict(SyncShared, MutableMapping[K, V]):
     """A `SharedDict` for threads: a mutable mapping, whose calls block the thread.
 
     Raises RuntimeError in the thread of a running event loop, which it would stop.
@@ -237,54 +236,55 @@ class SyncSharedDict(SyncSharedTable, MutableMapping[K, V]):
     __slots__ = ()
 
     def __getitem__(self, key: K) -> V:
-        value: V = self._do("table[key]", _get(key, _MISSING))
+        value: V = self._do("[key]", _get(self._shared, key, _MISSING))
         return value
 
     def __setitem__(self, key: K, value: V) -> None:
-        self._do("set(key, value)", _update({key: value}))
+        self._do("set(key, value)", _update(self._shared, {key: value}))
 
     def __delitem__(self, key: K) -> None:
-        self._do("delete(key)", _delete(key))
+        self._do("delete(key)", _delete(self._shared, key))
 
     def __iter__(self) -> Iterator[K]:
-        return iter(self._do("keys()", _keys()))
+        return iter(self._do("keys()", _keys(self._shared)))
 
     def __len__(self) -> int:
-        return self._do("size()", _size())
+        return self._do("size()", _size(self._shared))
 
     def __contains__(self, key: object) -> bool:
-        return self._do("contains(key)", _contains(key))
+        return self._do("contains(key)", _contains(self._shared, key))
 
     def get(self, key: K, default: Any = None) -> Any:
         """The value, or `default` if the key is not there."""
-        return self._do("get(key)", _get(key, default))
+        return self._do("get(key)", _get(self._shared, key, default))
 
     def pop(self, key: K, default: Any = _MISSING) -> Any:
         """Take a key out, and give its value, or `default`."""
-        return self._do("pop(key)", _pop(key, default))
+        return self._do("pop(key)", _pop(self._shared, key, default))
 
     def popitem(self) -> tuple[K, V]:
         """Take out the key that was added last."""
-        item: tuple[K, V] = self._do("popitem()", _popitem())
+        item: tuple[K, V] = self._do("popitem()", _popitem(self._shared))
         return item
 
     def setdefault(self, key: K, default: Any = None) -> Any:
         """The value; `default`, which is set, if the key was not there."""
-        return self._do("setdefault(key, value)", _setdefault(key, default))
+        return self._do("setdefault(key, value)", _setdefault(self._shared, key, default))
 
     def update(self, other: Any = (), /, **more: V) -> None:
         """Set many in one step."""
-        self._do("update(items)", _update(dict(other), more))
+        self._do("update(items)", _update(self._shared, dict(other), more))
 
     def update_item(self, key: K, fn: Callable[[Any], V], default: Any = _MISSING) -> V:
         """As `SharedDict.update_item`."""
-        value: V = self._do("update_item(key, fn)", _update_item(key, fn, default))
+        value: V = self._do("update_item(key, fn)", _update_item(self._shared, key, fn, default))
         return value
 
     def compare_and_set(self, key: K, expected: object, value: V) -> bool:
         """As `SharedDict.compare_and_set`."""
         return self._do(
-            "compare_and_set(key, expected, value)", _compare_and_set(key, expected, value)
+            "compare_and_set(key, expected, value)",
+            _compare_and_set(self._shared, key, expected, value),
         )
 
     def items(self) -> Any:
@@ -297,11 +297,11 @@ class SyncSharedDict(SyncSharedTable, MutableMapping[K, V]):
 
     def copy(self) -> dict[K, V]:
         """All of it now, as a dict."""
-        return dict(self._do("copy()", _items()))
+        return dict(self._do("copy()", _items(self._shared)))
 
     def clear(self) -> None:
         """Take all out."""
-        self._do("clear()", _clear())
+        self._do("clear()", _clear(self._shared))
 
 
 # ------------------------------------------------------------------ what both faces do
@@ -311,8 +311,8 @@ def _pack(value: object) -> bytes:
     return packed(value, "a value of a shared dict")
 
 
-def _get(key: Any, default: Any) -> Steps[Any]:
-    entry = yield "get", check_key(key)
+def _get(table: Shared, key: Any, default: Any) -> Steps[Any]:
+    _, entry = yield table._number, "get", check_key(key)
     if entry is not None:
         return unpacked(entry[0])
     if default is _MISSING:
@@ -320,20 +320,22 @@ def _get(key: Any, default: Any) -> Steps[Any]:
     return default
 
 
-def _update(*tables: Mapping[Any, Any]) -> Steps[None]:
+def _update(table: Shared, *others: Mapping[Any, Any]) -> Steps[None]:
     yield (
+        table._number,
         "update",
-        {check_key(key): _pack(value) for table in tables for key, value in table.items()},
+        {check_key(key): _pack(value) for other in others for key, value in other.items()},
     )
 
 
-def _delete(key: Any) -> Steps[None]:
-    if (yield "pop", check_key(key)) is None:
+def _delete(table: Shared, key: Any) -> Steps[None]:
+    _, data = yield table._number, "pop", check_key(key)
+    if data is None:
         raise KeyError(key)
 
 
-def _pop(key: Any, default: Any) -> Steps[Any]:
-    data = yield "pop", check_key(key)
+def _pop(table: Shared, key: Any, default: Any) -> Steps[Any]:
+    _, data = yield table._number, "pop", check_key(key)
     if data is not None:
         return unpacked(data)
     if default is _MISSING:
@@ -341,67 +343,69 @@ def _pop(key: Any, default: Any) -> Steps[Any]:
     return default
 
 
-def _popitem() -> Steps[Any]:
-    found = yield ("popitem",)
+def _popitem(table: Shared) -> Steps[Any]:
+    _, found = yield table._number, "popitem"
     if found is None:
         raise KeyError("popitem(): the shared dict is empty")
     key, data = found
     return key, unpacked(data)
 
 
-def _setdefault(key: Any, default: Any) -> Steps[Any]:
-    return unpacked((yield "setdefault", check_key(key), _pack(default)))
+def _setdefault(table: Shared, key: Any, default: Any) -> Steps[Any]:
+    _, data = yield table._number, "setdefault", check_key(key), _pack(default)
+    return unpacked(data)
 
 
-def _update_item(key: Any, fn: Callable[[Any], Any], default: Any) -> Steps[Any]:
+def _update_item(table: Shared, key: Any, fn: Callable[[Any], Any], default: Any) -> Steps[Any]:
     check_key(key)
     while True:
-        entry = yield "get", key
+        _, entry = yield table._number, "get", key
         if entry is None and default is _MISSING:
             raise KeyError(key)
         data, version = (None, None) if entry is None else entry
         value = fn(default if data is None else unpacked(data))
-        if (yield "set_if", key, _pack(value), version):
+        _, is_set = yield table._number, "set_if", key, _pack(value), version
+        if is_set:
             return value
 
 
-def _compare_and_set(key: Any, expected: object, value: object) -> Steps[bool]:
+def _compare_and_set(table: Shared, key: Any, expected: object, value: object) -> Steps[bool]:
     data = _pack(value)
     check_key(key)
     while True:
-        entry = yield "get", key
+        _, entry = yield table._number, "get", key
         if entry is None or unpacked(entry[0]) != expected:
             return False
-        if (yield "set_if", key, data, entry[1]):
+        _, is_set = yield table._number, "set_if", key, data, entry[1]
+        if is_set:
             return True
 
 
-def _contains(key: object) -> Steps[bool]:
-    found: bool = yield "contains", check_key(key)
-    return found
+def _contains(table: Shared, key: object) -> Steps[bool]:
+    _, found = yield table._number, "contains", check_key(key)
+    return found  # type: ignore[no-any-return]
 
 
-def _size() -> Steps[int]:
-    count: int = yield ("size",)
-    return count
+def _size(table: Shared) -> Steps[int]:
+    _, count = yield table._number, "size"
+    return count  # type: ignore[no-any-return]
 
 
-def _keys() -> Steps[list[Any]]:
-    keys, rest, _ = yield ("keys",)
-    while rest is not None:
-        page, rest, _ = yield "more", rest
-        keys += page
-    return keys  # type: ignore[no-any-return]
+def _keys(table: Shared) -> Steps[list[Any]]:
+    keys: list[Any] = []
+    yield from pages(table, keys.extend, "keys")
+    return keys
 
 
-def _items() -> Steps[list[tuple[Any, Any]]]:
-    page, rest, _ = yield ("items",)
-    items = [(key, unpacked(data)) for key, data in page]
-    while rest is not None:
-        page, rest, _ = yield "more", rest
-        items += [(key, unpacked(data)) for key, data in page]
+def _items(table: Shared) -> Steps[list[tuple[Any, Any]]]:
+    items: list[tuple[Any, Any]] = []
+
+    def take(page: list[tuple[Any, bytes]]) -> None:
+        items.extend([(key, unpacked(data)) for key, data in page])
+
+    yield from pages(table, take, "items")
     return items
 
 
-def _clear() -> Steps[None]:
-    yield ("clear",)
+def _clear(table: Shared) -> Steps[None]:
+    yield table._number, "clear"

@@ -6,15 +6,14 @@ It guarantees that each call is one step, which no other process comes between.
 from collections.abc import Callable, Iterable, MutableSequence
 from typing import Any, Generic, TypeVar, overload
 
-from aioconc.channels._manager._shared import Asked
-from aioconc.channels._manager._shared_table import SharedTable, Steps, SyncSharedTable
+from aioconc.channels._manager._shared import Asked, Shared, Steps, SyncShared, pages
 from aioconc.channels._manager._values import packed, unpacked
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-class SharedList(SharedTable, Generic[T]):
+class SharedList(Shared, Generic[T]):
     """A list for all processes.
 
     Made by `Manager.list`. Its methods are those of `list`, awaited; threads and plain worker code
@@ -49,7 +48,7 @@ class SharedList(SharedTable, Generic[T]):
         Cancellation:
             Nothing is lost.
         """
-        return Asked(self._do(_get(index)), f"{self._called}[index]")
+        return self._asked("[index]", _get(self, index))
 
     async def set(self, index: int, item: T) -> None:
         """Replace an item.
@@ -61,7 +60,7 @@ class SharedList(SharedTable, Generic[T]):
         Cancellation:
             The change is made all the same.
         """
-        await self._do(_set(index, item))
+        await self._do(_set(self, index, item))
 
     async def delete(self, index: int | slice) -> None:
         """Take out an item, or those of a slice.
@@ -72,7 +71,7 @@ class SharedList(SharedTable, Generic[T]):
         Cancellation:
             The change is made all the same.
         """
-        await self._do(_delete(index))
+        await self._do(_delete(self, index))
 
     async def append(self, item: T) -> None:
         """Put an item at the end.
@@ -83,7 +82,7 @@ class SharedList(SharedTable, Generic[T]):
         Cancellation:
             The change is made all the same.
         """
-        await self._do(_extend([item]))
+        await self._do(_extend(self, [item]))
 
     async def extend(self, items: Iterable[T]) -> None:
         """Put items at the end, in one step.
@@ -91,7 +90,7 @@ class SharedList(SharedTable, Generic[T]):
         Cancellation:
             The change is made all the same.
         """
-        await self._do(_extend(items))
+        await self._do(_extend(self, items))
 
     async def insert(self, index: int, item: T) -> None:
         """Put an item in before the index.
@@ -99,7 +98,7 @@ class SharedList(SharedTable, Generic[T]):
         Cancellation:
             The change is made all the same.
         """
-        await self._do(_insert(index, item))
+        await self._do(_insert(self, index, item))
 
     async def pop(self, index: int = -1) -> T:
         """Take an item out, by default the last.
@@ -110,7 +109,7 @@ class SharedList(SharedTable, Generic[T]):
         Cancellation:
             The item is taken out all the same, and lost.
         """
-        return await self._do(_pop(index))
+        return await self._do(_pop(self, index))
 
     async def update(self, fn: Callable[[list[T]], list[T]]) -> list[T]:
         """Replace all items by `fn(items)`, so that no change of others is lost.
@@ -128,7 +127,7 @@ class SharedList(SharedTable, Generic[T]):
         Cancellation:
             The change may have been made or not.
         """
-        return await self._do(_update(fn))
+        return await self._do(_update(self, fn))
 
     async def size(self) -> int:
         """How many items there are.
@@ -136,7 +135,7 @@ class SharedList(SharedTable, Generic[T]):
         Cancellation:
             Nothing is lost.
         """
-        return await self._do(_size())
+        return await self._do(_size(self))
 
     async def copy(self) -> list[T]:
         """All items now.
@@ -144,7 +143,7 @@ class SharedList(SharedTable, Generic[T]):
         Cancellation:
             Nothing is lost.
         """
-        return await self._do(_copy())
+        return await self._do(_copy(self))
 
     async def clear(self) -> None:
         """Take all out.
@@ -152,7 +151,7 @@ class SharedList(SharedTable, Generic[T]):
         Cancellation:
             The change is made all the same.
         """
-        await self._do(_clear())
+        await self._do(_clear(self))
 
     @property
     def sync(self) -> "SyncSharedList[T]":
@@ -160,7 +159,7 @@ class SharedList(SharedTable, Generic[T]):
         return SyncSharedList(self)
 
 
-class SyncSharedList(SyncSharedTable, MutableSequence[T]):
+class SyncSharedList(SyncShared, MutableSequence[T]):
     """A `SharedList` for threads: a mutable sequence, whose calls block the thread.
 
     Calls of `list` that are not one request are one step all the same: `remove`, `reverse` and
@@ -175,11 +174,11 @@ class SyncSharedList(SyncSharedTable, MutableSequence[T]):
     @overload
     def __getitem__(self, index: slice) -> list[T]: ...
     def __getitem__(self, index: int | slice) -> Any:
-        return self._do("items[index]", _get(index))
+        return self._do("[index]", _get(self._shared, index))
 
     def __setitem__(self, index: Any, item: Any) -> None:
         if not isinstance(index, slice):
-            self._do("set(index, item)", _set(index, item))
+            self._do("set(index, item)", _set(self._shared, index, item))
             return
         new = [*item]
 
@@ -190,10 +189,10 @@ class SyncSharedList(SyncSharedTable, MutableSequence[T]):
         self.update(change)
 
     def __delitem__(self, index: int | slice) -> None:
-        self._do("delete(index)", _delete(index))
+        self._do("delete(index)", _delete(self._shared, index))
 
     def __len__(self) -> int:
-        return self._do("size()", _size())
+        return self._do("size()", _size(self._shared))
 
     def __iter__(self) -> Any:
         return iter(self.copy())
@@ -203,15 +202,15 @@ class SyncSharedList(SyncSharedTable, MutableSequence[T]):
 
     def insert(self, index: int, value: T) -> None:
         """Put an item in before the index."""
-        self._do("insert(index, item)", _insert(index, value))
+        self._do("insert(index, item)", _insert(self._shared, index, value))
 
     def append(self, value: T) -> None:
         """Put an item at the end."""
-        self._do("append(item)", _extend([value]))
+        self._do("append(item)", _extend(self._shared, [value]))
 
     def extend(self, values: Iterable[T]) -> None:
         """Put items at the end, in one step."""
-        self._do("extend(items)", _extend(values))
+        self._do("extend(items)", _extend(self._shared, values))
 
     def __iadd__(self, values: Iterable[T]) -> "SyncSharedList[T]":
         self.extend(values)
@@ -219,7 +218,7 @@ class SyncSharedList(SyncSharedTable, MutableSequence[T]):
 
     def pop(self, index: int = -1) -> T:
         """Take an item out, by default the last."""
-        item: T = self._do("pop()", _pop(index))
+        item: T = self._do("pop()", _pop(self._shared, index))
         return item
 
     def remove(self, value: T) -> None:
@@ -249,15 +248,15 @@ class SyncSharedList(SyncSharedTable, MutableSequence[T]):
 
     def update(self, fn: Callable[[list[T]], list[T]]) -> list[T]:
         """As `SharedList.update`."""
-        return self._do("update(fn)", _update(fn))
+        return self._do("update(fn)", _update(self._shared, fn))
 
     def copy(self) -> list[T]:
         """All items now."""
-        return self._do("copy()", _copy())
+        return self._do("copy()", _copy(self._shared))
 
     def clear(self) -> None:
         """Take all out."""
-        self._do("clear()", _clear())
+        self._do("clear()", _clear(self._shared))
 
 
 # ------------------------------------------------------------------ what both faces do
@@ -268,60 +267,60 @@ def pack_items(items: Iterable[object]) -> list[bytes]:
     return [packed(each, "an item of a shared list") for each in items]
 
 
-def _get(index: int | slice) -> Steps[Any]:
+def _get(table: Shared, index: int | slice) -> Steps[Any]:
     if isinstance(index, slice):
-        items, _ = yield from _pages("slice", index)
+        items, _ = yield from _whole(table, "slice", index)
         return items
-    return unpacked((yield "get", index))
+    _, data = yield table._number, "get", index
+    return unpacked(data)
 
 
-def _set(index: int, item: object) -> Steps[None]:
-    yield "set", index, *pack_items([item])
+def _set(table: Shared, index: int, item: object) -> Steps[None]:
+    yield table._number, "set", index, *pack_items([item])
 
 
-def _delete(index: int | slice) -> Steps[None]:
-    yield "delete", index
+def _delete(table: Shared, index: int | slice) -> Steps[None]:
+    yield table._number, "delete", index
 
 
-def _extend(items: Iterable[object]) -> Steps[None]:
-    yield "extend", pack_items(items)
+def _extend(table: Shared, items: Iterable[object]) -> Steps[None]:
+    yield table._number, "extend", pack_items(items)
 
 
-def _insert(index: int, item: object) -> Steps[None]:
-    yield "insert", index, *pack_items([item])
+def _insert(table: Shared, index: int, item: object) -> Steps[None]:
+    yield table._number, "insert", index, *pack_items([item])
 
 
-def _pop(index: int) -> Steps[Any]:
-    return unpacked((yield "pop", index))
+def _pop(table: Shared, index: int) -> Steps[Any]:
+    _, data = yield table._number, "pop", index
+    return unpacked(data)
 
 
-def _update(fn: Callable[[list[Any]], list[Any]]) -> Steps[list[Any]]:
+def _update(table: Shared, fn: Callable[[list[Any]], list[Any]]) -> Steps[list[Any]]:
     while True:
-        items, version = yield from _pages("items")
+        items, version = yield from _whole(table, "items")
         items = [*fn(items)]
-        if (yield "replace_if", pack_items(items), version):
+        _, is_set = yield table._number, "replace_if", pack_items(items), version
+        if is_set:
             return items
 
 
-def _size() -> Steps[int]:
-    count: int = yield ("size",)
-    return count
+def _size(table: Shared) -> Steps[int]:
+    _, count = yield table._number, "size"
+    return count  # type: ignore[no-any-return]
 
 
-def _pages(*request: Any) -> Steps[tuple[list[Any], int]]:
+def _whole(table: Shared, *what: Any) -> Steps[tuple[list[Any], int]]:
     """All items that are asked for, and the version that they are of."""
-    page, rest, version = yield request
-    items = [*map(unpacked, page)]
-    while rest is not None:
-        page, rest, _ = yield "more", rest
-        items += map(unpacked, page)
+    items: list[Any] = []
+    version = yield from pages(table, lambda page: items.extend(map(unpacked, page)), *what)
     return items, version
 
 
-def _copy() -> Steps[list[Any]]:
-    items, _ = yield from _pages("items")
+def _copy(table: Shared) -> Steps[list[Any]]:
+    items, _ = yield from _whole(table, "items")
     return items
 
 
-def _clear() -> Steps[None]:
-    yield "replace_if", [], None
+def _clear(table: Shared) -> Steps[None]:
+    yield table._number, "replace_if", [], None

@@ -7,16 +7,16 @@ back. Who is next is left to the broker.
 from collections import Counter
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
-from typing import Literal
+from typing import Any, Literal
 
 from aioconc._internal._check import check_count
-from aioconc.channels._manager._client import Ask, Client
-from aioconc.channels._manager._shared import Asked, Shared, SyncShared
+from aioconc.channels._manager._client import Ask
+from aioconc.channels._manager._shared import Asked, Shared, Steps, SyncShared, TimeUp
 from aioconc.channels._manager._statistics import SharedLockStatistics, SharedSemaphoreStatistics
 from aioconc.channels._recovery import Recovery, SyncRecovery
 from aioconc.errors import OwnerDied
 from aioconc.sync._held import Held
-from aioconc.sync._wait_queue import Owner, check_wait, me, name_of
+from aioconc.sync._wait_queue import Owner, me, name_of
 
 # ------------------------------------------------------------------ what is held
 
@@ -165,7 +165,7 @@ class SharedLock(SharedHeld):
 
     def locked(self) -> Asked[bool]:
         """Whether somebody holds it: `await lock.locked()`."""
-        return Asked(self._is_locked(), "lock.locked()")
+        return self._asked("locked()", self._look(_lock_locked))
 
     @property
     def sync(self) -> "SyncSharedLock":
@@ -178,13 +178,7 @@ class SharedLock(SharedHeld):
         Cancellation:
             Nothing is lost.
         """
-        return Asked(self._statistics(), "lock.statistics()")
-
-    async def _is_locked(self) -> bool:
-        return (await self._statistics()).locked
-
-    async def _statistics(self) -> SharedLockStatistics:
-        return SharedLockStatistics(*await self._call("look"))
+        return self._asked("statistics()", self._look(SharedLockStatistics))
 
     # ------------------------------------------------------------------ who holds it here
 
@@ -192,26 +186,23 @@ class SharedLock(SharedHeld):
         note: LockNote = self._client.notes.setdefault(self._number, LockNote())
         return note
 
-    async def _take(self, recover: bool) -> OwnerDied | None:
-        client = self._ready()
+    def _taking(self, recover: bool) -> Steps[OwnerDied | None]:
         owner = me()
         if self._enter_again(owner):
             return None
-        ask, died = await client.call(self._number, "acquire", recover)
+        ask, died = yield self._number, "acquire", recover
         self._note().take(ask, owner)
         return died  # type: ignore[no-any-return]
 
+    async def _take(self, recover: bool) -> OwnerDied | None:
+        return await self._do(self._taking(recover))
+
     def _block(self, recover: bool, timeout: float | None) -> tuple[bool, OwnerDied | None]:
-        client = self._ready()
-        owner = me()
-        if self._enter_again(owner):
-            return True, None
-        answered = client.block(timeout, self._number, "acquire", recover)
-        if answered is None:
+        line = "recover()" if recover else "acquire()"
+        try:
+            return True, self.sync._do(line, self._taking(recover), timeout)
+        except TimeUp:
             return False, None
-        ask, died = answered
-        self._note().take(ask, owner)
-        return True, died
 
     def _enter_again(self, owner: Owner) -> bool:
         """Whether the owner holds it, and once more now."""
@@ -316,12 +307,11 @@ class SyncSharedLock(SyncSharedHeld):
             ManagerClosed: the manager has closed, or closes meanwhile.
             RuntimeError: an event loop runs in this thread.
         """
-        self._check("acquire", "acquire()")
-        return self._shared._block(False, check_wait(timeout))[0]
+        return self._shared._block(False, timeout)[0]
 
     def recover(self) -> AbstractContextManager[OwnerDied | None]:
         """As `SharedLock.recover`, for `with`."""
-        return SyncRecovery(self._shared, lambda: self._check("recover", "recover()"))
+        return SyncRecovery(self._shared, lambda: self._check("recover()"))
 
     def locked(self) -> bool:
         """Whether somebody holds it."""
@@ -329,7 +319,11 @@ class SyncSharedLock(SyncSharedHeld):
 
     def statistics(self) -> SharedLockStatistics:
         """Who holds it and how many wait."""
-        return SharedLockStatistics(*self._call("look", "statistics()"))
+        return self._do("statistics()", self._shared._look(SharedLockStatistics))
+
+
+def _lock_locked(*state: Any) -> bool:
+    return SharedLockStatistics(*state).locked
 
 
 # ------------------------------------------------------------------ semaphores
@@ -396,9 +390,7 @@ class SharedSemaphore(SharedHeld):
             While it waits: the place in the queue is lost, nothing else. If the permit was already
             handed to this task, it goes to the next one.
         """
-        client = self._ready()
-        ask, _ = await client.call(self._number, "acquire")
-        self._took(client, ask)
+        await self._do(self._taking())
         return True
 
     def release(self, n: int = 1) -> None:
@@ -419,7 +411,7 @@ class SharedSemaphore(SharedHeld):
 
     def locked(self) -> Asked[bool]:
         """Whether `acquire` would wait: `await semaphore.locked()`."""
-        return Asked(self._is_locked(), "semaphore.locked()")
+        return self._asked("locked()", self._look(_semaphore_locked))
 
     @property
     def sync(self) -> "SyncSharedSemaphore":
@@ -432,21 +424,16 @@ class SharedSemaphore(SharedHeld):
         Cancellation:
             Nothing is lost.
         """
-        return Asked(self._statistics(), "semaphore.statistics()")
+        return self._asked("statistics()", self._look(SharedSemaphoreStatistics))
 
-    async def _is_locked(self) -> bool:
-        return not (await self._statistics()).permits_free
-
-    async def _statistics(self) -> SharedSemaphoreStatistics:
-        return SharedSemaphoreStatistics(*await self._call("look"))
+    def _taking(self) -> Steps[None]:
+        ask, _ = yield self._number, "acquire"
+        with self._client._mutex:
+            self._note().taken[ask.party] += 1
 
     def _note(self) -> SemaphoreNote:
         note: SemaphoreNote = self._client.notes.setdefault(self._number, SemaphoreNote())
         return note
-
-    def _took(self, client: Client, ask: Ask) -> None:
-        with client._mutex:
-            self._note().taken[ask.party] += 1
 
     def _check_release(self, n: int) -> None:
         """With the mutex: whether so many may be given back."""
@@ -503,12 +490,7 @@ class SyncSharedSemaphore(SyncSharedHeld):
             ManagerClosed: the manager has closed, or closes meanwhile.
             RuntimeError: an event loop runs in this thread.
         """
-        client = self._check("acquire", "acquire()")
-        answered = client.block(check_wait(timeout), self._shared._number, "acquire")
-        if answered is None:
-            return False
-        self._shared._took(client, answered[0])
-        return True
+        return self._in_time("acquire()", self._shared._taking(), timeout)
 
     def release(self, n: int = 1) -> None:
         """As `SharedSemaphore.release`."""
@@ -520,4 +502,8 @@ class SyncSharedSemaphore(SyncSharedHeld):
 
     def statistics(self) -> SharedSemaphoreStatistics:
         """How many permits are free and how many wait."""
-        return SharedSemaphoreStatistics(*self._call("look", "statistics()"))
+        return self._do("statistics()", self._shared._look(SharedSemaphoreStatistics))
+
+
+def _semaphore_locked(*state: Any) -> bool:
+    return not SharedSemaphoreStatistics(*state).permits_free

@@ -4,10 +4,9 @@ from types import TracebackType
 from typing import Any, Literal
 
 from aioconc.channels._manager._client import Client
-from aioconc.channels._manager._shared import Asked, Shared, SyncShared
+from aioconc.channels._manager._shared import Asked, Shared, SyncShared, TimeUp
 from aioconc.channels._manager._statistics import SharedBarrierStatistics, SharedEventStatistics
 from aioconc.sync._errors import BarrierBroken
-from aioconc.sync._wait_queue import check_wait
 
 
 class SharedEvent(Shared):
@@ -35,7 +34,7 @@ class SharedEvent(Shared):
 
     def is_set(self) -> Asked[bool]:
         """Whether it is set: `await event.is_set()`."""
-        return Asked(self._is_set(), "event.is_set()")
+        return self._asked("is_set()", self._look(_is_set))
 
     def set(self) -> None:
         """Set it: all who wait go on. Any thread may call it; it does not wait."""
@@ -58,7 +57,7 @@ class SharedEvent(Shared):
         Cancellation:
             Nothing is lost.
         """
-        await self._call("wait")
+        await self._do(self._ask("wait"))
         return True
 
     @property
@@ -72,13 +71,7 @@ class SharedEvent(Shared):
         Cancellation:
             Nothing is lost.
         """
-        return Asked(self._statistics(), "event.statistics()")
-
-    async def _is_set(self) -> bool:
-        return (await self._statistics()).is_set
-
-    async def _statistics(self) -> SharedEventStatistics:
-        return SharedEventStatistics(*await self._call("look"))
+        return self._asked("statistics()", self._look(SharedEventStatistics))
 
 
 class SyncSharedEvent(SyncShared):
@@ -88,6 +81,8 @@ class SyncSharedEvent(SyncShared):
     """
 
     __slots__ = ()
+
+    _shared: SharedEvent
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until it is set.
@@ -102,8 +97,7 @@ class SyncSharedEvent(SyncShared):
             ManagerClosed: the manager has closed, or closes meanwhile.
             RuntimeError: an event loop runs in this thread.
         """
-        client = self._check("wait", "wait()")
-        return client.block(check_wait(timeout), self._shared._number, "wait") is not None
+        return self._in_time("wait()", self._shared._ask("wait"), timeout)
 
     def is_set(self) -> bool:
         """Whether it is set."""
@@ -119,7 +113,11 @@ class SyncSharedEvent(SyncShared):
 
     def statistics(self) -> SharedEventStatistics:
         """Whether it is set, and how many wait."""
-        return SharedEventStatistics(*self._call("look", "statistics()"))
+        return self._do("statistics()", self._shared._look(SharedEventStatistics))
+
+
+def _is_set(*state: Any) -> bool:
+    return SharedEventStatistics(*state).is_set
 
 
 class SharedBarrier(Shared):
@@ -159,12 +157,12 @@ class SharedBarrier(Shared):
     @property
     def n_waiting(self) -> Asked[int]:
         """How many wait now: `await barrier.n_waiting`."""
-        return Asked(self._n_waiting(), "barrier.n_waiting")
+        return self._asked("n_waiting", self._look(_n_waiting))
 
     @property
     def broken(self) -> Asked[bool]:
         """Whether it is broken: `await barrier.broken`."""
-        return Asked(self._broken(), "barrier.broken")
+        return self._asked("broken", self._look(_is_broken))
 
     async def wait(self) -> int:
         """Wait until all parties have arrived.
@@ -181,7 +179,7 @@ class SharedBarrier(Shared):
             The task leaves, and another one has to arrive in its place. If all had arrived
             already, the others pass.
         """
-        number: int = await self._call("wait")
+        number: int = await self._do(self._ask("wait"))
         return number
 
     async def __aenter__(self) -> int:
@@ -222,16 +220,7 @@ class SharedBarrier(Shared):
         Cancellation:
             Nothing is lost.
         """
-        return Asked(self._statistics(), "barrier.statistics()")
-
-    async def _n_waiting(self) -> int:
-        return (await self._statistics()).waiting
-
-    async def _broken(self) -> bool:
-        return (await self._statistics()).broken
-
-    async def _statistics(self) -> SharedBarrierStatistics:
-        return SharedBarrierStatistics(*await self._call("look"))
+        return self._asked("statistics()", self._look(SharedBarrierStatistics))
 
 
 class SyncSharedBarrier(SyncShared):
@@ -259,15 +248,13 @@ class SyncSharedBarrier(SyncShared):
             ManagerClosed: the manager has closed, or closes meanwhile.
             RuntimeError: an event loop runs in this thread.
         """
-        barrier = self._shared
-        client = self._check("wait", "wait()")
-        answered = client.block(check_wait(timeout), barrier._number, "wait")
-        if answered is None:
-            barrier._tell("abort")
+        try:
+            number: int = self._do("wait()", self._shared._ask("wait"), timeout)
+        except TimeUp:
+            self._shared._tell("abort")
             raise BarrierBroken(
                 f"the barrier was broken, since not all arrived in {timeout} s; reset it first"
-            )
-        number: int = answered[1]
+            ) from None
         return number
 
     @property
@@ -295,4 +282,12 @@ class SyncSharedBarrier(SyncShared):
 
     def statistics(self) -> SharedBarrierStatistics:
         """How many wait, and for how many."""
-        return SharedBarrierStatistics(*self._call("look", "statistics()"))
+        return self._do("statistics()", self._shared._look(SharedBarrierStatistics))
+
+
+def _n_waiting(*state: Any) -> int:
+    return SharedBarrierStatistics(*state).waiting
+
+
+def _is_broken(*state: Any) -> bool:
+    return SharedBarrierStatistics(*state).broken

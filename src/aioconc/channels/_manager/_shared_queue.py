@@ -4,18 +4,16 @@ It guarantees that an item is lost or doubled neither by a cancel nor by the dea
 that waits. An item that somebody has taken is his: if he dies before it is done, `join` says so.
 """
 
-import types
-from collections.abc import AsyncIterator, Generator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from time import monotonic
 from typing import Any, Final, Generic, TypeVar
 
 from aioconc._internal._check import check_count
-from aioconc.channels._manager._client import Client, OwnClient
-from aioconc.channels._manager._shared import Asked, Shared, SyncShared
+from aioconc.channels._manager._client import Client
+from aioconc.channels._manager._shared import Asked, Shared, Steps, SyncShared, TimeUp
 from aioconc.channels._manager._statistics import SharedQueueStatistics
 from aioconc.channels._manager._values import check_priority, packed, unpacked
 from aioconc.sync._errors import QueueEmpty, QueueFull, QueueShutDown
-from aioconc.sync._wait_queue import check_wait
 
 T = TypeVar("T")
 
@@ -24,25 +22,14 @@ _CHUNK: Final = 256
 _CHUNK_BYTES: Final = 65_536
 _CHUNK_TIME: Final = 0.005
 
-# As in `aioconc.sync`: calls that need not wait, after which the loop turns once.
-_TURN: Final = 64
-
-
-@types.coroutine
-def _turn() -> Generator[None, None, None]:
-    """Let the loop turn once."""
-    yield
-
 
 class QueueNote:
     """What a process knows of a queue: how many items it took and has not called done."""
 
-    __slots__ = ("streak", "taken")
+    __slots__ = ("taken",)
 
     def __init__(self) -> None:
         self.taken = 0
-        # Calls since the loop last turned because of this queue.
-        self.streak = 0
 
     def forget(self, party: int) -> None:
         """A call has ended; its process may still say that its items are done."""
@@ -96,7 +83,7 @@ class SharedQueue(Shared, Generic[T]):
             No item is lost: one that was on its way to this task goes to the next one, or is first
             in the queue again. The place among those who wait is lost.
         """
-        return (await self._get("get", 1))[0]
+        return (await self._do(self._getting("get", 1)))[0]
 
     async def get_many(self, max_items: int) -> list[T]:
         """Wait for an item and take it, with what is there beside it.
@@ -114,7 +101,7 @@ class SharedQueue(Shared, Generic[T]):
         Cancellation:
             As with `get`.
         """
-        return await self._get("get", check_count("max_items", max_items))
+        return await self._do(self._getting("get", check_count("max_items", max_items)))
 
     def get_nowait(self) -> Asked[T]:
         """Take an item that is there: `await queue.get_nowait()`.
@@ -126,23 +113,18 @@ class SharedQueue(Shared, Generic[T]):
         Cancellation:
             As with `get`.
         """
-        return Asked(self._get_nowait(), "queue.get_nowait()")
+        return self._asked("get_nowait()", self._getting_now())
 
-    async def _get_nowait(self) -> T:
-        return (await self._get("get_nowait"))[0]
-
-    async def _get(self, what: str, *args: Any) -> list[T]:
-        client = self._ready()
-        await self._let_others(client)
-        ask, items = await client.call(self._number, what, *args)
-        return self._took(client, ask.number, items)
-
-    def _took(self, client: Client, number: int, items: list[bytes]) -> list[T]:
-        """They are this process's from now on."""
+    def _getting(self, what: str, *args: Any) -> Steps[list[T]]:
+        client = self._client
+        ask, items = yield self._number, what, *args
         with client._mutex:
             self._note().taken += len(items)
-        client.tell(self._number, "took", number)
+        client.tell(self._number, "took", ask.number)  # they are this process's from now on
         return [unpacked(each) for each in items]
+
+    def _getting_now(self) -> Steps[T]:
+        return (yield from self._getting("get_nowait"))[0]
 
     # ------------------------------------------------------------------ putting
 
@@ -158,7 +140,7 @@ class SharedQueue(Shared, Generic[T]):
         Cancellation:
             The item is not in the queue. The place among those who wait is lost.
         """
-        await self._put("put", self._item(item), 0)
+        await self._do(self._putting("put", self._item(item), 0))
 
     async def put_many(self, items: Iterable[T]) -> None:
         """Put items, waiting for room whenever there is none.
@@ -180,10 +162,7 @@ class SharedQueue(Shared, Generic[T]):
         """
         source = iter(items)
         for item in source:
-            client = self._ready()
-            await self._let_others(client)
-            ask, places = await client.call(self._number, "put", self._item(item), _CHUNK)
-            self._fill(client, ask.number, places, source)
+            await self._do(self._putting("put", self._item(item), _CHUNK, source=source))
 
     def put_nowait(self, item: T) -> Asked[None]:
         """Put an item if there is room: `await queue.put_nowait(item)`.
@@ -195,16 +174,13 @@ class SharedQueue(Shared, Generic[T]):
         Cancellation:
             As with `put`.
         """
-        return Asked(self._put("put_nowait", self._item(item)), "queue.put_nowait(item)")
+        return self._asked("put_nowait(item)", self._putting("put_nowait", self._item(item)))
 
-    async def _put(self, what: str, *args: Any) -> None:
-        client = self._ready()
-        await self._let_others(client)
-        ask, _ = await client.call(self._number, what, *args)
-        client.tell(self._number, "commit", ask.number, ())
-
-    def _fill(self, client: Client, number: int, places: int, source: Iterator[T]) -> None:
-        """Put the item that was waited with, and as many more as there are places for."""
+    def _putting(self, what: str, *args: Any, source: Iterator[T] = iter(())) -> Steps[None]:
+        """Put an item when there is room, and as many more as there are places for."""
+        ask, places = yield self._number, what, *args
+        if places is None:
+            return  # it is in the queue
         more: list[tuple[bytes, Any]] = []
         size = 0
         end = monotonic() + _CHUNK_TIME
@@ -217,19 +193,10 @@ class SharedQueue(Shared, Generic[T]):
                 more.append(self._item(item))
                 size += len(more[-1][0])
         finally:
-            client.tell(self._number, "commit", number, more)
+            self._client.tell(self._number, "commit", ask.number, more)
 
     def _item(self, item: T) -> tuple[bytes, Any]:
         return packed(item, "an item of a shared queue"), None
-
-    async def _let_others(self, client: Client) -> None:
-        """In the process of the manager, where a call that need not wait never turns the loop."""
-        if isinstance(client, OwnClient):
-            note = self._note()
-            note.streak += 1
-            if note.streak >= _TURN:
-                note.streak = 0
-                await _turn()
 
     # ------------------------------------------------------------------ the end of work
 
@@ -261,7 +228,7 @@ class SharedQueue(Shared, Generic[T]):
         Cancellation:
             Nothing is lost.
         """
-        await self._call("join")
+        await self._do(self._ask("join"))
 
     def shutdown(self, immediate: bool = False) -> None:
         """Take nothing more; once it is empty, who gets hears `QueueShutDown`. It does not wait.
@@ -280,15 +247,15 @@ class SharedQueue(Shared, Generic[T]):
 
     def qsize(self) -> Asked[int]:
         """Items that could be taken at once: `await queue.qsize()`."""
-        return Asked(self._qsize(), "queue.qsize()")
+        return self._asked("qsize()", self._look(_qsize))
 
     def empty(self) -> Asked[bool]:
         """Whether `get_nowait` would fail: `await queue.empty()`."""
-        return Asked(self._is_empty(), "queue.empty()")
+        return self._asked("empty()", self._look(_is_empty))
 
     def full(self) -> Asked[bool]:
         """Whether `put_nowait` would fail: `await queue.full()`."""
-        return Asked(self._is_full(), "queue.full()")
+        return self._asked("full()", self._look(_is_full))
 
     def __aiter__(self) -> AsyncIterator[T]:
         return _Items(self)
@@ -304,26 +271,23 @@ class SharedQueue(Shared, Generic[T]):
         Cancellation:
             Nothing is lost.
         """
-        return Asked(self._statistics(), "queue.statistics()")
-
-    async def _qsize(self) -> int:
-        return (await self._statistics()).items
-
-    async def _is_empty(self) -> bool:
-        return not (await self._statistics()).items
-
-    async def _is_full(self) -> bool:
-        return _is_full(await self._statistics())
-
-    async def _statistics(self) -> SharedQueueStatistics:
-        return SharedQueueStatistics(*await self._call("look"))
+        return self._asked("statistics()", self._look(SharedQueueStatistics))
 
     def _note(self) -> QueueNote:
         note: QueueNote = self._client.notes.setdefault(self._number, QueueNote())
         return note
 
 
-def _is_full(counts: SharedQueueStatistics) -> bool:
+def _qsize(*state: Any) -> int:
+    return SharedQueueStatistics(*state).items
+
+
+def _is_empty(*state: Any) -> bool:
+    return not SharedQueueStatistics(*state).items
+
+
+def _is_full(*state: Any) -> bool:
+    counts = SharedQueueStatistics(*state)
     return 0 < counts.maxsize <= counts.used
 
 
@@ -407,7 +371,7 @@ class SyncSharedQueue(SyncShared, Generic[T]):
             ManagerClosed: the manager has closed, or closes meanwhile.
             RuntimeError: an event loop runs in this thread.
         """
-        return self._get("get", "get()", timeout, 1)[0]
+        return self._get("get()", timeout, 1)[0]
 
     def get_many(self, max_items: int, *, timeout: float | None = None) -> list[T]:
         """Block until there is an item, and take it, with what is there beside it.
@@ -423,8 +387,7 @@ class SyncSharedQueue(SyncShared, Generic[T]):
             QueueEmpty: the time was up; a `queue.Empty`.
             QueueShutDown: the queue was shut down and is empty.
         """
-        check_count("max_items", max_items)
-        return self._get("get", "get_many(n)", timeout, max_items)
+        return self._get("get_many(n)", timeout, check_count("max_items", max_items))
 
     def get_nowait(self) -> T:
         """Take an item that is there.
@@ -433,15 +396,13 @@ class SyncSharedQueue(SyncShared, Generic[T]):
             QueueEmpty: there is none; a `queue.Empty`.
             QueueShutDown: there is none, and the queue was shut down.
         """
-        return self._get("get_nowait", "get_nowait()", None)[0]
+        return self._do("get_nowait()", self._shared._getting_now())
 
-    def _get(self, what: str, line: str, timeout: float | None, *args: Any) -> list[T]:
-        client = self._check(line.partition("(")[0], line)
-        answered = client.block(check_wait(timeout), self._shared._number, what, *args)
-        if answered is None:
-            raise QueueEmpty(f"nothing was put into the queue in {timeout} s")
-        ask, items = answered
-        return self._shared._took(client, ask.number, items)
+    def _get(self, line: str, timeout: float | None, most: int) -> list[T]:
+        try:
+            return self._do(line, self._shared._getting("get", most), timeout)
+        except TimeUp:
+            raise QueueEmpty(f"nothing was put into the queue in {timeout} s") from None
 
     def put(self, item: T, *, timeout: float | None = None) -> None:
         """Block until there is room, and put an item.
@@ -456,7 +417,10 @@ class SyncSharedQueue(SyncShared, Generic[T]):
             SerializationError: the item cannot be pickled.
             RuntimeError: an event loop runs in this thread.
         """
-        self._put(timeout, "put", "put(item)", self._shared._item(item), 0)
+        # Where no time can be up before the answer is here, nothing is to be taken back.
+        more = 0 if timeout else None
+        steps = self._shared._putting("put", self._shared._item(item), more)
+        self._put("put(item)", timeout, steps)
 
     def put_many(self, items: Iterable[T], *, timeout: float | None = None) -> None:
         """Put items, blocking whenever there is no room.
@@ -473,7 +437,8 @@ class SyncSharedQueue(SyncShared, Generic[T]):
         queue = self._shared
         source = iter(items)
         for item in source:
-            self._put(timeout, "put", "put_many(items)", queue._item(item), _CHUNK, source=source)
+            steps = queue._putting("put", queue._item(item), _CHUNK, source=source)
+            self._put("put_many(items)", timeout, steps)
 
     def put_nowait(self, item: T) -> None:
         """Put an item if there is room.
@@ -482,23 +447,12 @@ class SyncSharedQueue(SyncShared, Generic[T]):
             QueueFull: there is no room; a `queue.Full`.
             QueueShutDown: the queue was shut down.
         """
-        self._put(None, "put_nowait", "put_nowait(item)", self._shared._item(item))
-
-    def _put(
-        self,
-        timeout: float | None,
-        what: str,
-        line: str,
-        *args: Any,
-        source: Iterator[T] | None = None,
-    ) -> None:
         queue = self._shared
-        client = self._check(line.partition("(")[0], line)
-        answered = client.block(check_wait(timeout), queue._number, what, *args)
-        if answered is None:
+        self._do("put_nowait(item)", queue._putting("put_nowait", queue._item(item), None))
+
+    def _put(self, line: str, timeout: float | None, steps: Steps[None]) -> None:
+        if not self._in_time(line, steps, timeout):
             raise QueueFull(f"there was no room in the queue for {timeout} s")
-        ask, places = answered
-        queue._fill(client, ask.number, places, iter(()) if source is None else source)
 
     def task_done(self) -> None:
         """As `SharedQueue.task_done`."""
@@ -515,8 +469,7 @@ class SyncSharedQueue(SyncShared, Generic[T]):
             OwnerDied: all others are done, but a process died with items that it had taken.
             RuntimeError: an event loop runs in this thread.
         """
-        client = self._check("join", "join()")
-        if client.block(check_wait(timeout), self._shared._number, "join") is None:
+        if not self._in_time("join()", self._shared._ask("join"), timeout):
             raise TimeoutError(f"items of the queue were not done in {timeout} s")
 
     def shutdown(self, immediate: bool = False) -> None:
@@ -538,11 +491,11 @@ class SyncSharedQueue(SyncShared, Generic[T]):
 
     def full(self) -> bool:
         """Whether `put_nowait` would fail."""
-        return _is_full(self.statistics())
+        return self._do("full()", self._shared._look(_is_full))
 
     def statistics(self) -> SharedQueueStatistics:
         """How many items are in it, and how many wait for what."""
-        return SharedQueueStatistics(*self._call("look", "statistics()"))
+        return self._do("statistics()", self._shared._look(SharedQueueStatistics))
 
     def __iter__(self) -> Iterator[T]:
         """The items, until the queue is shut down and empty."""
