@@ -104,7 +104,7 @@ def test_items_are_conserved_within_the_bound(
                     got.append(items.get_nowait())
             else:
                 await asyncio.sleep(0)
-            assert not maxsize or len(items._items) <= maxsize
+            assert not maxsize or items.qsize() + items._reserved <= maxsize
         for each in tasks:
             each.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -263,7 +263,7 @@ def test_nothing_is_lost_at_any_cancel_of_a_queue(name: str, target: Any) -> Non
             assert not counts.tasks_waiting
             left = [items.get_nowait() for _ in range(items.qsize())]
             assert sorted(received + left) == sorted(sent)
-            assert not items._places and not items._reserved
+            assert not items._reserved and items._room == items.maxsize
         books.clear()
 
     # Without its receiver the program hangs, as any would: senders then wait for room.

@@ -117,7 +117,7 @@ class Lock(Held, Waitable):
                 self._owner = task
                 mutex.release()
                 return
-            mutex.release()
+            mutex.release()  # type: ignore[unreachable]  # a thread took it in between
         waiter = TaskWaiter(self._waiters, task)
         mutex.acquire()
         if self._owner is None:  # released meanwhile

@@ -5,29 +5,31 @@ exceeded, and that those who wait are served in the order in which they came. Ot
 items are in `_queue_orders`, the blocking face is in `_sync_queue`.
 """
 
-# An item stays in `_items` until the one it was granted to goes on and takes it; so a getter that
-# is cancelled meanwhile has taken nothing, and the bound holds all the time. It counts as
-# `_reserved`, and belongs to no `qsize`. A putter keeps its item until it goes on; its place
-# counts in `_places`.
+# An item that is granted to a getter stays in `_items` until that one goes on and takes it; so a
+# getter that is cancelled meanwhile has taken nothing, and the bound holds all the time. It belongs
+# to no `qsize`. A putter keeps its item until it goes on, and has a place until then.
 #
-#   Rule 1: a getter waits only while every item is reserved.
-#   Rule 2: a putter waits only while items and places fill the bound.
-#   So who comes need not look whether others wait: there is something for him or there is not.
+#   Rule 1: a getter waits only while no item is free: an item that comes then is granted at once.
+#           So who comes takes what is free and need not look whether others wait.
+#   Rule 2: a putter waits only while free items fill `_room`. What is free is taken without the
+#           mutex, so room is made without it: who does that looks for putters after it, who waits
+#           looks for room once he is in the queue, and who comes to put lets those first who wait.
+#           One of the two sees the other, since the GIL gives all these steps one order; a build
+#           without it would want both of them under the mutex.
 #
 # The calls of most programs, `get` and `put` that need not wait, are written out with `acquire`
-# and `release`: `with` would cost them a third more. Nothing between the two raises.
+# and `release`: `with` costs twice as much. Nothing between the two raises.
 
-import sys
 import types
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence, Sized
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from aioconc._internal._check import check_count
 from aioconc.sync._errors import QueueEmpty, QueueFull, QueueShutDown
 from aioconc.sync._home import refuse
+from aioconc.sync._stock import Stock
 from aioconc.sync._sync_queue import SyncQueue
 from aioconc.sync._wait_queue import (
     TaskWaiter,
@@ -46,6 +48,10 @@ _TURN: Final = 64
 
 # Items that `put_many` takes from its source at once, however large the queue.
 _CHUNK: Final = 1_024
+
+# The room of a queue without a bound. The largest int of one digit, since others are compared at
+# three times the costs; with more items than that, each `put` asks `_has_room`.
+_NO_BOUND: Final = 2**30 - 1
 
 # Told to a waiter that gets nothing, since the queue was shut down.
 _REFUSED: Final = "refused"
@@ -106,14 +112,13 @@ class Queue(Waitable, Generic[T]):
         "_is_shutdown",
         "_items",
         "_joiners",
-        "_limit",
         "_maxsize",
-        "_places",
-        "_pop",
-        "_push",
+        "_put_in",
         "_putters",
         "_reserved",
+        "_room",
         "_streak",
+        "_take",
         "_unfinished",
         "_was_emptied",
     )
@@ -121,16 +126,16 @@ class Queue(Waitable, Generic[T]):
     def __init__(self, maxsize: int = 0) -> None:
         super().__init__()
         self._maxsize = maxsize
-        # The bound, as a number to compare with; an int, since comparing with `inf` costs more.
-        self._limit = maxsize if maxsize > 0 else sys.maxsize
-        self._items: Sized
-        self._push: Callable[[T], object]
-        self._pop: Callable[[], T]
-        self._empty()
+        # Methods of the stock, not of the queue, so that the queue is in no circle of references.
+        # `_put_in(item)` changes nothing if it raises; `_take()` raises IndexError if none is free.
+        self._items = items = self._new_stock()
+        self._put_in: Callable[[T], object] = items.put
+        self._take: Callable[[], T] = items.take
         # Items granted to getters that have not gone on yet.
         self._reserved = 0
-        # Places granted to putters that have not gone on yet.
-        self._places = 0
+        # How many items may be free: the bound, less the items that are granted, less the places
+        # granted to putters that have not gone on yet.
+        self._room = maxsize if maxsize > 0 else _NO_BOUND
         self._unfinished = 0
         self._is_shutdown = False
         # Shut down with all that was in it: no reservation holds any more.
@@ -142,16 +147,9 @@ class Queue(Waitable, Generic[T]):
         # no harm, so threads change it as they like.
         self._streak = 0
 
-    def _empty(self) -> None:
-        """With the mutex: no items, and how they are added and taken.
-
-        `_push(item)` changes nothing if it raises; `_pop()` never does. Methods of the container,
-        not of the queue, so that the queue is in no circle of references.
-        """
-        items: deque[T] = deque()
-        self._items = items
-        self._push = items.append
-        self._pop = items.popleft
+    def _new_stock(self) -> Any:
+        """A `Stock`, or what has its methods."""
+        return Stock()
 
     # ------------------------------------------------------------------ getting
 
@@ -171,33 +169,27 @@ class Queue(Waitable, Generic[T]):
         if self._streak >= _TURN:
             self._streak = 0
             await _turn()
-        mutex = self._mutex
-        mutex.acquire()
-        if len(self._items) > self._reserved:
-            self._streak += 1
-            item = self._pop()
-            if not self._putters:
-                mutex.release()
-                return item
-            # By rule 2 it was full, so there is room for one now.
-            self._places += 1
-            putter = self._putters.grant()
-            mutex.release()
-            if not putter.wake():
-                self._give_up(putter)
-            return item
-        mutex.release()
-        waiter = TaskWaiter(self._getters)
-        items = self._get_or_queue(waiter, 1)
-        if items is None:
-            self._streak = 0
-            try:  # `_wait`, without a coroutine more
-                await waiter.future
-            except BaseException:
-                self._give_up(waiter)
-                raise
-            return self._get_one_granted(waiter)
-        return items[0]
+        while True:
+            if self._items:
+                try:
+                    item = self._take()
+                except IndexError:  # another thread was faster
+                    pass
+                else:
+                    self._streak += 1
+                    if self._putters:
+                        self._let_in()
+                    return item
+            waiter = TaskWaiter(self._getters)
+            if self._queue_getter(waiter):
+                break
+        self._streak = 1  # the item that it waits for
+        try:  # `_wait`, without a coroutine more
+            await waiter.future
+        except BaseException:
+            self._give_up(waiter)
+            raise
+        return self._take_granted(waiter)
 
     async def get_many(self, max_items: int) -> list[T]:
         """Wait for an item and take it, with what is there beside it.
@@ -221,15 +213,12 @@ class Queue(Waitable, Generic[T]):
             self._streak = 0
             await _turn()
         self._streak += 1
-        items = self._get_now(max_items)
-        if items is not None:
-            return items
-        waiter = TaskWaiter(self._getters)
-        items = self._get_or_queue(waiter, max_items)
-        if items is None:
-            self._streak = 0
-            await self._wait(waiter)
-            items = self._get_granted(waiter, max_items)
+        while not (items := self._take_many(max_items)):
+            waiter = TaskWaiter(self._getters)
+            if self._queue_getter(waiter):
+                self._streak = 1
+                await self._wait(waiter)
+                return [self._take_granted(waiter), *self._take_many(max_items - 1)]
         return items
 
     def get_nowait(self) -> T:
@@ -241,54 +230,47 @@ class Queue(Waitable, Generic[T]):
         """
         if self._home.left:
             refuse(self)
-        with self._mutex:
-            if len(self._items) <= self._reserved:
-                if self._is_shutdown:
-                    raise self._nothing_left()
-                raise QueueEmpty("the queue is empty")
-            item = self._pop()
-            woken = self._settle()
-        self._wake(woken)
-        return item
+        while True:
+            try:
+                item = self._take()
+            except IndexError:
+                with self._mutex:  # who has it may be about to exchange the only free item
+                    if self._items:
+                        continue
+                    if self._is_shutdown:
+                        raise self._nothing_left() from None
+                    raise QueueEmpty("the queue is empty") from None
+            if self._putters:
+                self._let_in()
+            return item
 
-    def _get_now(self, most: int) -> list[T] | None:
-        """Items that are there; None: there is none."""
-        with self._mutex:
-            free = len(self._items) - self._reserved
-            if free <= 0:
-                return None
-            items = [self._pop() for _ in range(min(most, free))]
-            woken = self._settle()
-        self._wake(woken)
+    def _take_many(self, most: int) -> list[T]:
+        """So many of the items that are free, or all."""
+        items: list[T] = []
+        try:
+            while self._items and len(items) < most:
+                items.append(self._take())
+        except IndexError:  # another thread was faster
+            pass
+        if items and self._putters:
+            self._let_in()
         return items
 
-    def _get_or_queue(self, waiter: Waiter, most: int) -> list[T] | None:
-        """Items that are there; None: the waiter has been queued for one."""
-        with self._mutex:
-            free = len(self._items) - self._reserved
-            if free <= 0:
-                if self._is_shutdown and not self._reserved:
-                    raise self._nothing_left()
-                self._getters.add(waiter)
-                return None
-            items = [self._pop() for _ in range(min(most, free))]
-            woken = self._settle()
-        self._wake(woken)
-        return items
+    def _queue_getter(self, waiter: Waiter) -> bool:
+        """Queue the waiter for an item; False: there is a free one by now."""
+        mutex = self._mutex
+        mutex.acquire()
+        if self._items:
+            mutex.release()
+            return False
+        if self._is_shutdown and not self._reserved:
+            mutex.release()
+            raise self._nothing_left()
+        self._getters.add(waiter)
+        mutex.release()
+        return True
 
-    def _get_granted(self, waiter: Waiter, most: int) -> list[T]:
-        """The item that was granted to the waiter, with others that are there."""
-        with self._mutex:
-            if waiter.value is _REFUSED or self._was_emptied:
-                raise self._nothing_left()
-            self._reserved -= 1
-            free = len(self._items) - self._reserved
-            items = [self._pop() for _ in range(min(most, free))]
-            woken = self._settle()
-        self._wake(woken)
-        return items
-
-    def _get_one_granted(self, waiter: Waiter) -> T:
+    def _take_granted(self, waiter: Waiter) -> T:
         """The item that was granted to the waiter."""
         mutex = self._mutex
         mutex.acquire()
@@ -296,18 +278,18 @@ class Queue(Waitable, Generic[T]):
             mutex.release()
             raise self._nothing_left()
         self._reserved -= 1
-        item = self._pop()
-        if not self._putters:
-            woken = self._settle() if self._getters else ()
+        item: T = self._items.take_granted()
+        if self._putters:  # its room is for the first of them
+            putter = self._putters.grant()
             mutex.release()
-            if woken:
-                self._wake(woken)
+            if not putter.wake():
+                self._give_up(putter)
             return item
-        self._places += 1  # as in `get`
-        putter = self._putters.grant()
+        self._room += 1
+        woken = self._settle() if self._getters else ()
         mutex.release()
-        if not putter.wake():
-            self._give_up(putter)
+        if woken:
+            self._wake(woken)
         return item
 
     def _nothing_left(self) -> QueueShutDown:
@@ -333,22 +315,24 @@ class Queue(Waitable, Generic[T]):
         self._streak += 1
         mutex = self._mutex
         mutex.acquire()
-        if len(self._items) + self._places >= self._limit or self._is_shutdown:
-            mutex.release()
-        elif self._getters:
-            mutex.release()
-            if self._put_now(item):
-                return
-        else:
+        if (
+            len(self._items) < self._room
+            and not self._getters
+            and not self._putters
+            and not self._is_shutdown
+        ):
             try:
-                self._push(item)
+                self._put_in(item)
                 self._unfinished += 1
             finally:  # items that cannot be compared
                 mutex.release()
             return
+        mutex.release()
+        if self._getters and self._put_now(item):
+            return
         waiter = TaskWaiter(self._putters)
         if self._place_or_queue(waiter):
-            self._streak = 0
+            self._streak = 1
             try:  # `_wait`, without a coroutine more
                 await waiter.future
             except BaseException:
@@ -381,7 +365,7 @@ class Queue(Waitable, Generic[T]):
             self._streak += 1
             waiter = TaskWaiter(self._putters)
             if self._place_or_queue(waiter):
-                self._streak = 0
+                self._streak = 1
                 await self._wait(waiter)
             self._fill(waiter, item, source)
 
@@ -400,54 +384,76 @@ class Queue(Waitable, Generic[T]):
             raise QueueFull(f"the queue is full: it may have {self._maxsize} items")
 
     def _put_now(self, item: T) -> bool:
-        """Put the item if there is room."""
+        """Put the item if there is room that nobody waits for."""
         mutex = self._mutex
         mutex.acquire()
-        if len(self._items) + self._places >= self._limit or self._is_shutdown:
+        if self._is_shutdown or self._putters or not self._has_room():
             mutex.release()
             return False
         try:
-            self._push(item)
-        except BaseException:  # items that cannot be compared
+            getter = self._add(item)
+        finally:  # items that cannot be compared
             mutex.release()
-            raise
-        self._unfinished += 1
-        if not self._getters:
-            mutex.release()
-            return True
-        self._reserved += 1
-        getter = self._getters.grant()
-        mutex.release()
-        if not getter.wake():
+        if getter is not None and not getter.wake():
             self._give_up(getter)
         return True
 
+    def _has_room(self) -> bool:
+        """With the mutex: whether one more item may be free."""
+        return len(self._items) < self._room or self._maxsize <= 0
+
+    def _add(self, item: T) -> Waiter | None:
+        """With the mutex: put the item where there is room; the getter to which it is granted."""
+        if not self._getters:
+            self._put_in(item)
+            self._unfinished += 1
+            return None
+        self._items.put_granted(item)
+        self._unfinished += 1
+        self._reserved += 1
+        self._room -= 1
+        return self._getters.grant()
+
     def _place_or_queue(self, waiter: Waiter) -> bool:
         """Reserve a place, or queue the waiter for one: True if it has to wait."""
-        with self._mutex:
-            if self._is_shutdown:
-                raise self._takes_nothing()
-            if len(self._items) + self._places < self._limit:
-                self._places += 1
-                return False
-            self._putters.add(waiter)
+        mutex = self._mutex
+        mutex.acquire()
+        if self._is_shutdown:
+            mutex.release()
+            raise self._takes_nothing()
+        if not self._putters and self._has_room():
+            self._room -= 1
+            mutex.release()
+            return False
+        self._putters.add(waiter)
+        # Somebody who makes room now sees the waiter. Room that was made before is looked for.
+        woken = self._settle() if len(self._items) < self._room else ()
+        mutex.release()
+        if woken:
+            self._wake(woken)
         return True
 
-    def _put_granted(self, waiter: Waiter, items: Iterable[T], places: int = 1) -> None:
+    def _put_granted(self, waiter: Waiter, items: Sequence[T], places: int = 1) -> None:
         """Put the items into so many reserved places."""
-        with self._mutex:
+        woken: list[Waiter] = []
+        mutex = self._mutex
+        mutex.acquire()
+        try:
             if waiter.value is _REFUSED:
                 raise self._takes_nothing()
-            self._places -= places
-            try:
-                if self._is_shutdown:
-                    raise self._takes_nothing()
-                for item in items:
-                    self._push(item)
-                    self._unfinished += 1
-            finally:
-                woken = self._settle()
-        self._wake(woken)
+            self._room += places
+            if self._is_shutdown:
+                raise self._takes_nothing()
+            for item in items:
+                getter = self._add(item)
+                if getter is not None:
+                    woken.append(getter)
+        finally:  # also for items that cannot be compared
+            if self._putters and len(self._items) < self._room:
+                woken += self._settle()
+            mutex.release()
+            if woken:
+                self._wake(woken)
 
     def _put_one_granted(self, waiter: Waiter, item: T) -> None:
         """Put the item into the reserved place."""
@@ -457,14 +463,9 @@ class Queue(Waitable, Generic[T]):
             mutex.release()
             self._put_granted(waiter, (item,))
             return
-        self._places -= 1
-        getter: Waiter | None = None
+        self._room += 1
         try:
-            self._push(item)
-            self._unfinished += 1
-            if self._getters:
-                self._reserved += 1
-                getter = self._getters.grant()
+            getter = self._add(item)
         finally:  # items that cannot be compared
             mutex.release()
         if getter is not None and not getter.wake():
@@ -473,9 +474,9 @@ class Queue(Waitable, Generic[T]):
     def _fill(self, waiter: Waiter, first: T, source: Iterator[T]) -> None:
         """Put the item, and as many more of `source` as there is room for."""
         with self._mutex:
-            room = min(self._limit - len(self._items) - self._places, _CHUNK)
-            more = 0 if self._is_shutdown else room
-            self._places += more
+            room = min(self._room - len(self._items), _CHUNK)
+            more = 0 if self._is_shutdown or self._putters else max(room, 0)
+            self._room -= more
         chunk = [first]
         try:
             # The source may do what it likes, so not under the mutex.
@@ -488,21 +489,22 @@ class Queue(Waitable, Generic[T]):
 
     # ------------------------------------------------------------------ those who wait
 
+    def _let_in(self) -> None:
+        """Items were taken: the room is for those who wait for it."""
+        with self._mutex:
+            woken = self._settle()
+        self._wake(woken)
+
     def _settle(self) -> Sequence[Waiter]:
-        """With the mutex: grant what is free to those who wait, or refuse them at the end."""
-        if not self._getters and not self._putters:
-            return ()
+        """With the mutex: grant room to those who wait for it; at the end, refuse all who wait."""
         woken: list[Waiter] = []
-        while self._getters and len(self._items) > self._reserved:
-            self._reserved += 1
-            woken.append(self._getters.grant())
         if self._is_shutdown:
             woken += self._putters.grant_all(_REFUSED)
             # An item that is reserved comes back if its getter is cancelled.
             if not self._reserved:
                 woken += self._getters.grant_all(_REFUSED)
-        while self._putters and len(self._items) + self._places < self._limit:
-            self._places += 1
+        while self._putters and len(self._items) < self._room:
+            self._room -= 1
             woken.append(self._putters.grant())
         return woken
 
@@ -510,9 +512,13 @@ class Queue(Waitable, Generic[T]):
         if waiter.value is _REFUSED:
             return ()
         if waiter.queue is self._putters:
-            self._places -= 1
+            self._room += 1
         elif waiter.queue is self._getters and not self._was_emptied:
+            if self._getters:
+                return (self._getters.grant(),)
             self._reserved -= 1
+            self._room += 1
+            self._items.give_back()
         return self._settle()
 
     # ------------------------------------------------------------------ joining
@@ -564,8 +570,8 @@ class Queue(Waitable, Generic[T]):
             self._is_shutdown = True
             if immediate:
                 self._was_emptied = True
-                self._unfinished = max(0, self._unfinished - len(self._items))
-                self._empty()
+                self._unfinished = max(0, self._unfinished - self._items.throw_away())
+                self._room += self._reserved
                 self._reserved = 0
                 if not self._unfinished:
                     woken = self._joiners.grant_all()
@@ -581,15 +587,15 @@ class Queue(Waitable, Generic[T]):
 
     def qsize(self) -> int:
         """Items that could be taken at once."""
-        return len(self._items) - self._reserved
+        return len(self._items)
 
     def empty(self) -> bool:
         """Whether `get_nowait` would fail."""
-        return len(self._items) <= self._reserved
+        return not self._items
 
     def full(self) -> bool:
         """Whether `put_nowait` would fail."""
-        return len(self._items) + self._places >= self._limit
+        return not self._has_room()
 
     def __aiter__(self) -> AsyncIterator[T]:
         return _Items(self)

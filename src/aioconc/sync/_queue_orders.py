@@ -3,12 +3,15 @@
 What waits, how, and what a cancel does is that of `Queue`.
 """
 
+import _thread
 import heapq
+from collections import deque
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, TypeVar
 
 from aioconc.sync._queue import Queue
+from aioconc.sync._stock import Stock
 
 T = TypeVar("T")
 
@@ -28,11 +31,24 @@ class LifoQueue(Queue[T]):
 
     __slots__ = ()
 
-    def _empty(self) -> None:
-        items: list[T] = []
-        self._items = items
-        self._push = items.append
-        self._pop = items.pop
+    def _new_stock(self) -> Stock:
+        return _Lifo()
+
+
+class _Lifo(Stock):
+    """The item that was put last is next."""
+
+    __slots__ = ()
+
+    take = deque.pop
+
+    def take_granted(self) -> Any:
+        try:
+            item = self.pop()
+        except IndexError:
+            return self.granted.pop()
+        self.give_back()  # in its place
+        return item
 
 
 class _Entry:
@@ -87,27 +103,27 @@ class PriorityQueue(Queue[T]):
         self._key = key
         super().__init__(maxsize)
 
-    def _empty(self) -> None:
-        heap = _Heap(self._key)
-        self._items = heap
-        self._push = heap.push
-        self._pop = heap.pop
+    def _new_stock(self) -> "_Heap":
+        return _Heap(self._key, self._mutex)
 
 
 class _Heap:
-    """Items, lowest first."""
+    """The lowest item is next. Granted ones stay in the heap: which they are is seen at the end."""
 
-    __slots__ = ("_entries", "_key", "_number")
+    __slots__ = ("_entries", "_granted", "_key", "_mutex", "_number")
 
-    def __init__(self, key: Callable[[Any], Any] | None) -> None:
+    def __init__(self, key: Callable[[Any], Any] | None, mutex: "_thread.LockType") -> None:
         self._entries: list[_Entry] = []
+        self._granted = 0
         self._key = key
+        # Of the queue. To compare may run code, so unlike with a deque, to take is not one step.
+        self._mutex = mutex
         self._number = 0
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._entries) - self._granted
 
-    def push(self, item: Any) -> None:
+    def put(self, item: Any) -> None:
         """Add an item; if it cannot be compared, it raises and changes nothing."""
         key = item if self._key is None else self._key(item)
         self._number += 1
@@ -122,8 +138,35 @@ class _Heap:
             heap[below] = heap[above]
         heap[path[-1]] = entry
 
-    def pop(self) -> Any:
-        """Take the lowest."""
+    def take(self) -> Any:
+        """Take the lowest; IndexError: none is free."""
+        with self._mutex:
+            if len(self) <= 0:
+                raise IndexError("no item is free")
+            return self._pop()
+
+    def put_granted(self, item: Any) -> None:
+        """Add an item that is granted to a getter at once."""
+        self.put(item)
+        self._granted += 1
+
+    def take_granted(self) -> Any:
+        """A getter goes on, with the item that is next."""
+        self._granted -= 1
+        return self._pop()
+
+    def give_back(self) -> None:
+        """A getter gives up: one item less is granted."""
+        self._granted -= 1
+
+    def throw_away(self) -> int:
+        """Without all that is in it; how many those were."""
+        count = len(self._entries)
+        self._entries.clear()
+        self._granted = 0
+        return count
+
+    def _pop(self) -> Any:
         best = self._entries[0]
         try:
             heapq.heappop(self._entries)

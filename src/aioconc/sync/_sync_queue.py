@@ -45,15 +45,21 @@ class SyncQueue(Generic[T]):
         queue = self._queue
         if timeout is not None or running_loop() is not None or queue._home.left:
             timeout = self._check("get", "item = await queue.get()", timeout)
-        # As `Queue.get`: what need not wait is written out.
-        mutex = queue._mutex
-        mutex.acquire()
-        if len(queue._items) > queue._reserved and not queue._putters:
-            item = queue._pop()
-            mutex.release()
-            return item
-        mutex.release()
-        return self._get(1, timeout)[0]
+        while True:
+            if queue._items:
+                try:
+                    item = queue._take()
+                except IndexError:  # another thread was faster
+                    pass
+                else:
+                    if queue._putters:
+                        queue._let_in()
+                    return item
+            waiter = ThreadWaiter(queue._getters)
+            if queue._queue_getter(waiter):
+                break
+        self._park(waiter, timeout)
+        return queue._take_granted(waiter)
 
     def get_many(self, max_items: int, *, timeout: float | None = None) -> list[T]:
         """Block until there is an item, and take it, with what is there beside it.
@@ -71,9 +77,14 @@ class SyncQueue(Generic[T]):
             RuntimeError: an event loop runs in this thread.
         """
         check_count("max_items", max_items)
-        return self._get(
-            max_items, self._check("get_many", "items = await queue.get_many(n)", timeout)
-        )
+        timeout = self._check("get_many", "items = await queue.get_many(n)", timeout)
+        queue = self._queue
+        while not (items := queue._take_many(max_items)):
+            waiter = ThreadWaiter(queue._getters)
+            if queue._queue_getter(waiter):
+                self._park(waiter, timeout)
+                return [queue._take_granted(waiter), *queue._take_many(max_items - 1)]
+        return items
 
     def get_nowait(self) -> T:
         """As `Queue.get_nowait`."""
@@ -96,18 +107,20 @@ class SyncQueue(Generic[T]):
             timeout = self._check("put", "await queue.put(item)", timeout)
         mutex = queue._mutex
         mutex.acquire()
-        if len(queue._items) + queue._places >= queue._limit or queue._is_shutdown:
-            mutex.release()
-        elif queue._getters:
-            mutex.release()
-            if queue._put_now(item):
-                return
-        else:
+        if (
+            len(queue._items) < queue._room
+            and not queue._getters
+            and not queue._putters
+            and not queue._is_shutdown
+        ):
             try:
-                queue._push(item)
+                queue._put_in(item)
                 queue._unfinished += 1
             finally:  # items that cannot be compared
                 mutex.release()
+            return
+        mutex.release()
+        if queue._getters and queue._put_now(item):
             return
         waiter = ThreadWaiter(queue._putters)
         if queue._place_or_queue(waiter) and not queue._park(waiter, timeout):
@@ -192,18 +205,10 @@ class SyncQueue(Generic[T]):
                 return
             yield item
 
-    def _get(self, most: int, timeout: float | None) -> list[T]:
-        queue = self._queue
-        items = queue._get_now(most)
-        if items is not None:
-            return items
-        waiter = ThreadWaiter(queue._getters)
-        items = queue._get_or_queue(waiter, most)
-        if items is None:
-            if not queue._park(waiter, timeout):
-                raise QueueEmpty(f"nothing was put into the queue in {timeout} s")
-            items = queue._get_granted(waiter, most)
-        return items
+    def _park(self, waiter: ThreadWaiter, timeout: float | None) -> None:
+        """Block until an item is granted."""
+        if not self._queue._park(waiter, timeout):
+            raise QueueEmpty(f"nothing was put into the queue in {timeout} s")
 
     def _check(self, name: str, instead: str, timeout: Any) -> float | None:
         check_blocking(f"{type(self._queue).__name__}.sync.{name}", instead)

@@ -116,7 +116,7 @@ class WaitQueue(OrderedDict[Waiter, None]):
 
     def grant(self, value: Any = None) -> Waiter:
         """Grant the first one; who calls it wakes that one once the mutex is released."""
-        waiter, _ = self.popitem(last=False)
+        waiter, _ = self.popitem(False)
         waiter.value = value
         waiter.granted = True
         return waiter

@@ -151,7 +151,7 @@ def test_a_queue_gives_what_cannot_be_compared() -> None:
     items: sync.PriorityQueue[Any] = sync.PriorityQueue()
     for item in ((0, 0), (1, "x"), (2, 5), (1, 2j), (3, 1)):
         items.put_nowait(item)
-    items._items._entries[1].key = "spoiled"  # type: ignore[attr-defined]
+    items._items._entries[1].key = "spoiled"
     found = [items.get_nowait() for _ in range(5)]
     assert found[0] == (0, 0)
     assert len(set(found)) == 5

@@ -166,7 +166,7 @@ def share_items(kind: Any, rounds: int, seed: int) -> None:
     assert Counter(sent[0] + sent[1]) == Counter(got[0] + got[1] + left)
     counts = items.statistics()
     assert (counts.tasks_waiting, counts.threads_waiting) == (0, 0)
-    assert (items._places, items._reserved) == (0, 0)
+    assert (items._room, items._reserved) == (items.maxsize, 0)
 
 
 @pytest.mark.parametrize("name", HELD)

@@ -14,6 +14,7 @@ import pytest
 
 from aioconc import sync
 from aioconc.errors import DeadlockError
+from aioconc.sync._wait_queue import WaitQueue
 from aioconc.testing import run as simulate, wait_graph
 
 pytestmark = pytest.mark.loops("all")
@@ -172,6 +173,62 @@ async def test_the_bound_holds_while_a_granted_item_waits_to_be_taken() -> None:
     getter.cancel()
     await asyncio.gather(getter, return_exceptions=True)
     assert items.qsize() == 1
+
+
+async def test_items_keep_their_order_where_a_getter_is_cancelled() -> None:
+    """The next getter takes the item that was first; the last of them is free, before all others."""
+    items: sync.Queue[int] = sync.Queue()
+    getters = [await queued(items.get()) for _ in range(3)]
+    for number in range(4):
+        items.put_nowait(number)
+    getters[0].cancel()
+    getters[2].cancel()
+    await asyncio.gather(*getters, return_exceptions=True)
+    assert getters[1].result() == 0
+    assert [items.get_nowait() for _ in range(3)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("kind", "order"), [(sync.LifoQueue, [1, 3, 2]), (sync.PriorityQueue, [1, 2, 3])]
+)
+async def test_a_getter_takes_what_is_next_when_it_goes_on(kind: Any, order: list[int]) -> None:
+    """What came after its item was granted may be before that one in the order of the queue."""
+    items = kind()
+    getters = [await queued(items.get()) for _ in range(2)]
+    for number in (2, 3, 1):
+        items.put_nowait(number)
+    assert items.qsize() == 1
+    assert [*await asyncio.gather(*getters), items.get_nowait()] == order
+
+
+async def test_room_made_without_the_mutex_belongs_to_who_waits() -> None:
+    """Between the taking of an item and the look for putters, nobody else gets the room."""
+    items: sync.Queue[int] = sync.Queue(1)
+    items.put_nowait(1)
+    first = await queued(items.put(2))
+    assert items._take() == 1  # another thread, in the middle of `get`
+    with pytest.raises(sync.QueueFull):
+        items.put_nowait(3)
+    second = asyncio.ensure_future(items.put(3))
+    await first  # whom the second has let in, before itself
+    assert [await items.get(), await items.get()] == [2, 3]
+    await second
+
+
+async def test_room_made_while_a_putter_queues_up_is_seen_by_it() -> None:
+    """A thread that takes an item just before the putter is in the queue sees nobody to wake."""
+    items: sync.Queue[int] = sync.Queue(1)
+    items.put_nowait(1)
+
+    class Slow(WaitQueue):
+        def add(self, waiter: Any) -> None:
+            assert items._take() == 1
+            super().add(waiter)
+
+    items._putters = Slow()
+    async with asyncio.timeout(10):
+        await items.put(2)
+    assert items.get_nowait() == 2
 
 
 async def test_an_item_that_comes_back_after_shutdown_is_for_who_waits() -> None:

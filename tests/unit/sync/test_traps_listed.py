@@ -27,6 +27,7 @@ LISTED: dict[str, list[tuple[str, str]]] = {
     "an item is lost by a cancelled get, or doubled by a cancelled put": [
         (TRAPS, "a_getter_cancelled_in_the_tick_of_its_item_loses_none"),
         (TRAPS, "a_putter_cancelled_in_the_tick_of_its_place_leaves_no_item"),
+        (TRAPS, "items_keep_their_order_where_a_getter_is_cancelled"),
         (TRAPS, "the_bound_holds_while_a_granted_item_waits_to_be_taken"),
         (QUEUES, "who_gives_up_leaves_items_and_places_to_others"),
         (MODELS, "items_are_conserved_within_the_bound"),
@@ -43,6 +44,7 @@ LISTED: dict[str, list[tuple[str, str]]] = {
     "those who wait are overtaken": [
         (TRAPS, "consumers_share_evenly"),
         (TRAPS, "nobody_overtakes_those_who_wait_for_a_lock"),
+        (TRAPS, "room_made_without_the_mutex_belongs_to_who_waits"),
         (LOCKS, "it_is_handed_over_in_the_order_of_arrival"),
         (MODELS, "permits_are_conserved_and_granted_in_order"),
     ],
@@ -52,6 +54,7 @@ LISTED: dict[str, list[tuple[str, str]]] = {
     ],
     "a wake-up falls between a flag and the look at it": [
         (TRAPS, "threads_and_tasks_hand_a_lock_around_under_injected_switches"),
+        (TRAPS, "room_made_while_a_putter_queues_up_is_seen_by_it"),
         (STRESS, "items_are_conserved_between_threads_and_loops"),
         ("unit/bridge/test_mailbox.py", "no_order_of_a_post_and_a_delivery_loses_a_wake_up"),
     ],
