@@ -544,6 +544,50 @@ async def test_long_tables_are_whole(manager: Manager) -> None:
     assert await in_thread(lambda: len(table.sync.copy())) == 3_000
 
 
+async def test_what_is_long_is_put_in_parts(manager: Manager) -> None:
+    """A part is what the broker does in one step, so that the loop turns between them."""
+    table: SharedDict[int, str] = manager.dict({-1: "x"})
+    items: SharedList[Any] = manager.list(["x"])
+    many, sizes = dict.fromkeys(range(5_000), "x"), set[int]()
+
+    async def others() -> None:
+        while True:
+            sizes.add(await table.size() + await items.size())
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(others())
+    await asyncio.sleep(0)
+    await table.update(many)
+    await items.extend(many)
+    assert sizes >= {1_002, 4_002, 6_002, 9_002}
+    await in_thread(lambda: table.sync.update({5_000 + n: "y" * 50_000 for n in range(4)}))
+    await in_thread(lambda: items.sync.extend(range(5_000)))
+    assert sizes >= {10_004, 11_006, 14_006}
+    task.cancel()
+    assert await table.keys() == [-1, *range(5_004)]
+    assert await items.copy() == ["x", *many, *range(5_000)]
+    await table.update()
+    await items.extend(())
+
+
+async def test_a_long_update_that_fails_has_set_what_was_before(manager: Manager) -> None:
+    """The parts before the one with the value that cannot be pickled, and nothing of that one."""
+    table, items = manager.dict(), manager.list()
+    values: list[Any] = [*range(2_500)]
+    values[2_100] = asyncio.get_running_loop()
+    with pytest.raises(SerializationError):
+        await table.update(enumerate(values))
+    with pytest.raises(SerializationError):
+        await in_thread(lambda: items.sync.extend(values))
+    assert await table.size() == await items.size() == 2_000
+
+
+async def test_keys_are_given_in_pages_whatever_they_are(manager: Manager) -> None:
+    """Also tuples, of which nothing is a text."""
+    keys: list[Any] = [(1, 2), (), ("a", (None,)), "text", b"bytes", 7, None]
+    assert await manager.dict(dict.fromkeys(keys, 0)).keys() == keys
+
+
 class Explodes:
     """Cannot be unpickled."""
 

@@ -17,9 +17,10 @@ cancelled before it has an item loses none, and a producer puts its items whole 
 import heapq
 import sys
 from collections import Counter, deque
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 from aioconc.channels._manager._broker import Connection, Death, Party, Request, Thing, Waiters
+from aioconc.channels._manager._values import PART, PART_BYTES
 from aioconc.errors import OwnerDied
 from aioconc.sync._errors import QueueEmpty, QueueFull, QueueShutDown
 from aioconc.sync._queue_orders import _Entry
@@ -28,10 +29,6 @@ from aioconc.sync._queue_orders import _Entry
 Item = tuple[bytes, Any]
 
 Key = tuple[Connection, int]
-
-# Items of one answer, and the bytes after which it ends: a millisecond of work.
-_MOST_GIVEN: Final = 1_000
-_MOST_GIVEN_BYTES: Final = 65_536
 
 
 class QueueThing(Thing):
@@ -107,8 +104,8 @@ class QueueThing(Thing):
     def _give(self, request: Request) -> None:
         items: list[Any] = []
         payloads: list[bytes] = []
-        size, most = 0, min(request.data, _MOST_GIVEN)
-        while self._items and len(items) < most and size < _MOST_GIVEN_BYTES:
+        size, most = 0, min(request.data, PART)
+        while self._items and len(items) < most and size < PART_BYTES:
             items.append(self._pop())
             payloads.append(self._payload(items[-1]))
             size += len(payloads[-1])

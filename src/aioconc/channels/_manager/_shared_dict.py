@@ -1,6 +1,7 @@
 """Shared dicts, as programs hold them.
 
-It guarantees that each call is one step, which no other process comes between. Changes that depend
+It guarantees that each call is one step, which no other process comes between, unless it says that
+it goes in parts. Changes that depend
 on what is there are computed in the process that asks, and tried again if another was faster.
 """
 
@@ -8,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMappin
 from typing import Any, Final, Generic, TypeVar, overload
 
 from aioconc.channels._manager._shared import Asked, Shared, Steps, SyncShared, pages
-from aioconc.channels._manager._values import check_key, packed, unpacked
+from aioconc.channels._manager._values import check_key, packed, part_of, unpacked
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -76,7 +77,7 @@ class SharedDict(Shared, Generic[K, V]):
         Cancellation:
             The change is made all the same.
         """
-        await self._do(_update(self, {key: value}))
+        await self._do(_set(self, key, value))
 
     async def delete(self, key: K) -> None:
         """Take a key out.
@@ -124,10 +125,17 @@ class SharedDict(Shared, Generic[K, V]):
         return await self._do(_setdefault(self, key, default))
 
     async def update(self, other: Mapping[K, V] | Iterable[tuple[K, V]] = (), **more: V) -> None:
-        """Set many in one step.
+        """Set many.
+
+        Up to 1,000 keys, or 64 KiB of values, are set in one step. More come in parts, so that no
+        loop is held up: others may come between.
+
+        Raises:
+            SerializationError: a value cannot be pickled; parts before it are set.
+            TypeError: a key is of another type; parts before it are set.
 
         Cancellation:
-            The change is made all the same.
+            The change is made all the same; of more than one part, none that was not sent.
         """
         await self._do(_update(self, dict(other), more))
 
@@ -240,7 +248,7 @@ class SyncSharedDict(SyncShared, MutableMapping[K, V]):
         return value
 
     def __setitem__(self, key: K, value: V) -> None:
-        self._do("set(key, value)", _update(self._shared, {key: value}))
+        self._do("set(key, value)", _set(self._shared, key, value))
 
     def __delitem__(self, key: K) -> None:
         self._do("delete(key)", _delete(self._shared, key))
@@ -272,7 +280,7 @@ class SyncSharedDict(SyncShared, MutableMapping[K, V]):
         return self._do("setdefault(key, value)", _setdefault(self._shared, key, default))
 
     def update(self, other: Any = (), /, **more: V) -> None:
-        """Set many in one step."""
+        """As `SharedDict.update`."""
         self._do("update(items)", _update(self._shared, dict(other), more))
 
     def update_item(self, key: K, fn: Callable[[Any], V], default: Any = _MISSING) -> V:
@@ -320,12 +328,18 @@ def _get(table: Shared, key: Any, default: Any) -> Steps[Any]:
     return default
 
 
+def _set(table: Shared, key: Any, value: object) -> Steps[None]:
+    yield table._number, "update", {check_key(key): _pack(value)}
+
+
 def _update(table: Shared, *others: Mapping[Any, Any]) -> Steps[None]:
-    yield (
-        table._number,
-        "update",
-        {check_key(key): _pack(value) for other in others for key, value in other.items()},
-    )
+    entries = ((check_key(key), _pack(value)) for other in others for key, value in other.items())
+    part = part_of(entries, lambda item: len(item[1]))
+    while True:
+        yield table._number, "update", dict(part)
+        part = part_of(entries, lambda item: len(item[1]))
+        if not part:
+            return
 
 
 def _delete(table: Shared, key: Any) -> Steps[None]:

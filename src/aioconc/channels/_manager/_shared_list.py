@@ -1,13 +1,14 @@
 """Shared lists, as programs hold them.
 
-It guarantees that each call is one step, which no other process comes between.
+It guarantees that each call is one step, which no other process comes between, unless it says that
+it goes in parts.
 """
 
 from collections.abc import Callable, Iterable, MutableSequence
 from typing import Any, Generic, TypeVar, overload
 
 from aioconc.channels._manager._shared import Asked, Shared, Steps, SyncShared, pages
-from aioconc.channels._manager._values import packed, unpacked
+from aioconc.channels._manager._values import packed, part_of, unpacked
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -85,10 +86,16 @@ class SharedList(Shared, Generic[T]):
         await self._do(_extend(self, [item]))
 
     async def extend(self, items: Iterable[T]) -> None:
-        """Put items at the end, in one step.
+        """Put items at the end.
+
+        Up to 1,000 of them, or 64 KiB, are put in one step. More come in parts, so that no loop is
+        held up: items of others may come between.
+
+        Raises:
+            SerializationError: an item cannot be pickled; parts before it are in the list.
 
         Cancellation:
-            The change is made all the same.
+            The change is made all the same; of more than one part, none that was not sent.
         """
         await self._do(_extend(self, items))
 
@@ -209,7 +216,7 @@ class SyncSharedList(SyncShared, MutableSequence[T]):
         self._do("append(item)", _extend(self._shared, [value]))
 
     def extend(self, values: Iterable[T]) -> None:
-        """Put items at the end, in one step."""
+        """As `SharedList.extend`."""
         self._do("extend(items)", _extend(self._shared, values))
 
     def __iadd__(self, values: Iterable[T]) -> "SyncSharedList[T]":
@@ -264,7 +271,11 @@ class SyncSharedList(SyncShared, MutableSequence[T]):
 
 def pack_items(items: Iterable[object]) -> list[bytes]:
     """The items, each pickled."""
-    return [packed(each, "an item of a shared list") for each in items]
+    return [*map(_pack, items)]
+
+
+def _pack(item: object) -> bytes:
+    return packed(item, "an item of a shared list")
 
 
 def _get(table: Shared, index: int | slice) -> Steps[Any]:
@@ -284,7 +295,13 @@ def _delete(table: Shared, index: int | slice) -> Steps[None]:
 
 
 def _extend(table: Shared, items: Iterable[object]) -> Steps[None]:
-    yield table._number, "extend", pack_items(items)
+    pickles = map(_pack, items)
+    part = part_of(pickles, len)
+    while True:
+        yield table._number, "extend", part
+        part = part_of(pickles, len)
+        if not part:
+            return
 
 
 def _insert(table: Shared, index: int, item: object) -> Steps[None]:

@@ -6,21 +6,18 @@ answered in pages, so that the loop is held for one of them at a time.
 """
 
 import builtins
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any, ClassVar, Final
 
 from aioconc.channels._manager._broker import Connection, Death, Party, Request, Thing
+from aioconc.channels._manager._values import part_of
 
 # A pickle and its version.
 Entry = tuple[bytes, int]
 
-# Entries of one answer, and the bytes after which it ends: a millisecond of work.
-_PAGE: Final = 1_000
-_PAGE_BYTES: Final = 65_536
-
-# What is answered in pages: with a page, the request to ask `more` of or None, and the version.
-PAGED: Final = frozenset({"items", "keys", "more", "slice"})
+# What is left of a long answer, and how many bytes an entry of it has.
+Rest = tuple[Iterator[Any], Callable[[Any], int]]
 
 
 class Table(Thing):
@@ -31,15 +28,17 @@ class Table(Thing):
     def __init__(self) -> None:
         self._version = 0
         # What is still to be answered, by the request that was given the page before it.
-        self._rest: dict[tuple[Connection, int], Iterator[Any]] = {}
+        self._rest: dict[tuple[Connection, int], Rest] = {}
 
     def _entry(self, data: bytes) -> Entry:
         self._version += 1
         return data, self._version
 
-    def _begin(self, request: Request, all_of_it: Iterable[Any]) -> None:
+    def _begin(
+        self, request: Request, all_of_it: Iterable[Any], size: Callable[[Any], int]
+    ) -> None:
         """Give the first page; what there is now is what all pages are of."""
-        self._give_page(request, iter(all_of_it))
+        self._give_page(request, (iter(all_of_it), size))
 
     def more(self, request: Request, number: int) -> None:
         """The page after the one that the request of that number was given."""
@@ -49,19 +48,15 @@ class Table(Thing):
         """The page after that is not wanted."""
         self._rest.pop((party.connection, number), None)
 
-    def _give_page(self, request: Request, rest: Iterator[Any]) -> None:
-        page = []
-        size = 0
-        for each in rest:
-            page.append(each)
-            size += len(each[1]) if type(each) is tuple else len(each) if type(each) is bytes else 0
-            if len(page) == _PAGE or size >= _PAGE_BYTES:
-                break
-        following = next(rest, _NOTHING)
+    def _give_page(self, request: Request, rest: Rest) -> None:
+        """Answer with a page, the request to ask for `more` of or None, and the version."""
+        source, size = rest
+        page = part_of(source, size)
+        following = next(source, _NOTHING)
         if following is _NOTHING:
             request.grant((page, None, self._version))
         else:
-            self._rest[request.key] = chain([following], rest)
+            self._rest[request.key] = chain([following], source), size
             request.grant((page, request.number, self._version))
 
     def undo(self, party: Party, number: int) -> None:
@@ -151,12 +146,14 @@ class DictThing(Table):
 
     def keys(self, request: Request) -> None:
         """All of them."""
-        self._begin(request, [*self._entries])
+        self._begin(
+            request, [*self._entries], lambda key: len(key) if type(key) in (bytes, str) else 0
+        )
 
     def items(self, request: Request) -> None:
         """All keys with their values."""
         whole = [*self._entries.items()]
-        self._begin(request, ((key, data) for key, (data, _) in whole))
+        self._begin(request, ((key, data) for key, (data, _) in whole), lambda item: len(item[1]))
 
     def size(self, request: Request) -> None:
         """How many there are."""
@@ -197,7 +194,7 @@ class ListThing(Table):
 
     def slice(self, request: Request, part: "builtins.slice") -> None:
         """Those of a slice."""
-        self._begin(request, self._items[part])
+        self._begin(request, self._items[part], len)
 
     def set(self, request: Request, index: int, data: bytes) -> None:
         """Replace one."""
@@ -231,7 +228,7 @@ class ListThing(Table):
 
     def items(self, request: Request) -> None:
         """All of them."""
-        self._begin(request, self._items.copy())
+        self._begin(request, self._items.copy(), len)
 
     def replace_if(self, request: Request, items: list[bytes], version: int | None) -> None:
         """Have these instead of all, if the version is that one or None; whether it was."""

@@ -5,13 +5,20 @@ broker, so they are of built-in types whose comparison runs no code of users.
 """
 
 from _pickle import loads
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from typing import Any, Final, TypeVar
 
 from aioconc._wire._pickled import pickled
 from aioconc.errors import SerializationError
 
+T = TypeVar("T")
+
 # Bytes of one value: more is a slip, or belongs into a `SharedArray`.
 _MOST: Final = 1 << 28
+
+# Entries that are sent or handled at once, and the bytes after which they end: a millisecond of work.
+PART: Final = 1_000
+PART_BYTES: Final = 65_536
 
 _PLAIN: Final = frozenset({bool, bytes, float, int, str, type(None)})
 
@@ -43,6 +50,18 @@ def packed(value: object, what: str) -> bytes:
 def unpacked(data: bytes) -> Any:
     """The value."""
     return loads(data)
+
+
+def part_of(source: Iterator[T], size: Callable[[T], int]) -> list[T]:
+    """What is to be sent or handled next, so that no loop is held up; empty: nothing is left."""
+    part: list[T] = []
+    total = 0
+    for each in source:
+        part.append(each)
+        total += size(each)
+        if len(part) == PART or total >= PART_BYTES:
+            break
+    return part
 
 
 def is_plain(key: object) -> bool:
