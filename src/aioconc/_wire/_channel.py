@@ -165,9 +165,7 @@ class Machine:
         """The same for a pickle with nothing beside it: a frame in one piece."""
         self.credits -= 1
         self.sent += 1
-        told = self.taken
-        if told:
-            told = self._tell()
+        told = self._tell() if self.taken else 0
         return _pack(PICKLE, 0, told, len(data)) + data
 
     def many(self, pickles: "Sequence[bytes]") -> "Pieces":
@@ -214,24 +212,53 @@ class Machine:
 
     def feed(self, frames: "Iterable[tuple[int, int, memoryview | bytes, int]]") -> None:
         """Take in frames, as `Decoder` gives them."""
-        items = self._items
         for kind, told, payload, _ in frames:
-            if told:
-                self.credits += told
-                self.taken_by_peer += told
-            if kind in _SINGLE:
-                items.append((kind, payload))
-                self.ready += 1
-            elif kind == MANY:
-                batch = _Batch(payload)
-                items.append(batch)
-                self.ready += len(batch.ends)
-            elif kind == END:
-                self.peer_ended = True
-            elif kind == STOP:
-                self.peer_stopped = True
-            elif kind == HELLO:
-                (self.peer,) = _U64.unpack(payload)
+            self._take_in(kind, told, payload)
+
+    def feed_bytes(self, data: bytes) -> int:
+        """Take in the frames at the beginning of `data`; where the rest begins.
+
+        Only small ones that are whole and have no descriptors, which is nearly all that come. The
+        rest is for a `Decoder`, and then for `feed`.
+        """
+        append = self._items.append
+        pickles = heard = 0
+        at, size = 0, len(data)
+        while (start := at + _SIZE) <= size:
+            kind, descriptors, told, length = _unpack(data, at)
+            end = start + length
+            if end > size or descriptors or length > _SMALL or kind < ITEM:
+                break
+            at = end
+            if kind == PICKLE:  # as `_take_in`
+                append((PICKLE, data[start:end]))
+                pickles += 1
+                if told:
+                    heard += told
+            else:
+                self._take_in(kind, told, data[start:end])
+        self.ready += pickles
+        self.credits += heard
+        self.taken_by_peer += heard
+        return at
+
+    def _take_in(self, kind: int, told: int, payload: "memoryview | bytes") -> None:
+        if told:
+            self.credits += told
+            self.taken_by_peer += told
+        if kind in _SINGLE:
+            self._items.append((kind, payload))
+            self.ready += 1
+        elif kind == MANY:
+            batch = _Batch(payload)
+            self._items.append(batch)
+            self.ready += len(batch.ends)
+        elif kind == END:
+            self.peer_ended = True
+        elif kind == STOP:
+            self.peer_stopped = True
+        elif kind == HELLO:
+            (self.peer,) = _U64.unpack(payload)
 
     def take(self) -> "Item":
         """The next item; there must be one."""

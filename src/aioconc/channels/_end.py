@@ -18,6 +18,7 @@ from aioconc._bridge._errand import run_errand
 from aioconc._wire import _channel as wire
 from aioconc._wire._body import Parts, put_together
 from aioconc._wire._channel import Machine
+from aioconc._wire._descriptors import Descriptor
 from aioconc.channels._errors import BrokenChannel, ChannelClosed, EndOfStream, PeerDied
 from aioconc.channels._link import LONE, Frame, Link
 from aioconc.channels._packing import ENOUGH_BYTES, Raw, laden_among, own, unpack_many
@@ -70,10 +71,17 @@ class End(Link):
 
     # ------------------------------------------------------------------ those who wait
 
+    def _take_in(self, data: bytes, descriptors: Sequence[Descriptor] = ()) -> None:
+        machine, decoder = self.machine, self._decoder
+        if descriptors or decoder._data or decoder._arrived:  # a frame has begun
+            super()._take_in(data, descriptors)
+        elif (end := machine.feed_bytes(data)) < len(data):
+            super()._take_in(data[end:])
+        if machine.stopped:
+            machine.forget()
+
     def _arrived(self, frames: Sequence[Frame]) -> None:
         self.machine.feed(frames)
-        if self.machine.stopped:
-            self.machine.forget()
 
     def _settle(self) -> Sequence[Waiter]:
         woken: list[Waiter] = []
@@ -126,7 +134,10 @@ class End(Link):
         with self._mutex:  # and no `acquire`, since Ctrl+C may come at any line
             if machine.ready <= self._reserved:
                 return None
-            return self._take_first()
+            raw = machine.take()
+            if machine.taken >= machine.half:
+                self._tell_taken()
+            return raw
 
     def take_or_queue(
         self, waiter: Waiter, most: int, *, only_bytes: bool = False
@@ -192,7 +203,9 @@ class End(Link):
                     if self._receivers or self._senders or self._flushed:
                         woken = self._settle()
                     elif machine.ready > self._reserved:
-                        raw = self._take_first()
+                        raw = machine.take()
+                        if machine.taken >= machine.half:
+                            self._tell_taken()
                 elif self._waker is not None and not self._closed:
                     self._waker.clear()
                 if not self._parked and not self._closed:
@@ -215,9 +228,7 @@ class End(Link):
                 return REFUSED
             self._reserved -= 1
             taken: list[Raw] | None = None
-            if most == 1 and not only_bytes:
-                taken = [self._take_first()]
-            elif not only_bytes or self.machine.next_kind() in _BYTES:
+            if not only_bytes or self.machine.next_kind() in _BYTES:
                 taken = self._take(most, only_bytes)
             # If it was left, it is for the next one; if it was the last one, the others hear so.
             woken = self._settle() if self._receivers or self._senders else ()
@@ -226,14 +237,6 @@ class End(Link):
         if taken is None:
             raise _not_bytes()
         return taken
-
-    def _take_first(self) -> Raw:
-        """`_take` of one item."""
-        machine = self.machine
-        raw = machine.take()
-        if machine.taken >= machine.half:
-            self._tell_taken()
-        return raw
 
     def _take(self, most: int, only_bytes: bool) -> list[Raw]:
         """With the mutex: take items, and tell the peer if it is time to."""

@@ -34,7 +34,7 @@ from aioconc._wire import _frames as wire
 from aioconc._wire._arenas import Arenas
 from aioconc._wire._body import Laden
 from aioconc._wire._channel import Reader
-from aioconc._wire._descriptors import CLOEXEC, SPACE, ancillary, arrived_with
+from aioconc._wire._descriptors import CLOEXEC, SPACE, Descriptor, ancillary, arrived_with
 from aioconc._wire._loans import Loans, numbers_of
 from aioconc.channels._prompt import goes_on
 from aioconc.channels._tie import Tie
@@ -322,14 +322,19 @@ class Link(Waitable):
             self._read_size = min(size * 4, _MOST_READ)
         elif len(data) < _READ:
             self._read_size = _READ
-        # Other flags than that one are rare, and looked at there.
-        descriptors = arrived_with(control, told) if control or told != CLOEXEC else ()
-        frames: Any = decoder.feed(data, descriptors)
+        if control or told != CLOEXEC:
+            self._take_in(data, arrived_with(control, told))
+        else:
+            self._take_in(data)
+        return True
+
+    def _take_in(self, data: bytes, descriptors: Sequence[Descriptor] = ()) -> None:
+        """With the mutex: take in what was read."""
+        frames: Any = self._decoder.feed(data, descriptors)
         if frames:
             if self._lent:
                 frames = self._without_returned(frames)
             self._arrived(frames)
-        return True
 
     def _without_returned(self, frames: Sequence[Frame]) -> Sequence[Frame]:
         """Take back arenas that the other end reads no more; the other frames."""

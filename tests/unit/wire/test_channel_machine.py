@@ -7,7 +7,7 @@ from hypothesis import given, settings, strategies as st
 
 from aioconc._wire import _channel as wire
 from aioconc._wire._channel import Machine
-from aioconc._wire._frames import Decoder
+from aioconc._wire._frames import RELEASE, Decoder, encode
 
 
 class Side:
@@ -36,6 +36,8 @@ class Side:
     def read(self, size: int) -> None:
         data = bytes(self.incoming[:size])
         del self.incoming[:size]
+        if not self.decoder._data:
+            data = data[self.machine.feed_bytes(data) :]
         if data:
             self.machine.feed(self.decoder.feed(data))
 
@@ -159,3 +161,22 @@ def test_stop_drops_what_has_arrived() -> None:
     sides[0].read(1_000)
     assert sides[0].machine.peer_stopped and sides[0].machine.undelivered == 2
     assert sides[1].machine.ready == 0
+
+
+def test_bytes_are_taken_in_up_to_what_is_not_whole_or_not_the_channels() -> None:
+    """Where the rest begins is told, and credits count once."""
+    one, other = Machine(8, 1), Machine(8, 2)
+    frames = [one.pickle(b"first"), b"".join(one.many([b"second", b"third"]))]
+    whole = b"".join(frames)
+    release = b"".join(encode(RELEASE, 0, b"12345678"))
+    for rest in (b"", one.pickle(b"begun")[:-1], release, b"\x00" * 3):
+        other = Machine(8, 2)
+        assert other.feed_bytes(whole + rest) == len(whole)
+        assert [bytes(other.take()[1]) for _ in range(other.ready)] == [
+            b"first",
+            b"second",
+            b"third",
+        ]
+    answer = other.pickle(b"answer")
+    assert one.feed_bytes(answer) == len(answer)
+    assert one.taken_by_peer == 3
