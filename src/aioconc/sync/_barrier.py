@@ -79,7 +79,7 @@ class Barrier(Waitable):
     @property
     def n_waiting(self) -> int:
         """How many wait now."""
-        return len(self._waiters)
+        return self._waiters.count_waiting()
 
     @property
     def broken(self) -> bool:
@@ -150,7 +150,11 @@ class Barrier(Waitable):
 
     def __repr__(self) -> str:
         with self._mutex:
-            state = "broken" if self._broken else f"{len(self._waiters)}/{self._parties} waiting"
+            state = (
+                "broken"
+                if self._broken
+                else f"{self._waiters.count_waiting()}/{self._parties} waiting"
+            )
             return f"<{type(self).__name__} {state}>"
 
     # ------------------------------------------------------------------ decisions
@@ -163,7 +167,7 @@ class Barrier(Waitable):
         with self._mutex:
             if self._broken:
                 return _REFUSED
-            if len(self._waiters) + 1 < self._parties:
+            if self._waiters.count_waiting() + 1 < self._parties:
                 self._waiters.add(waiter)
                 return None
             woken = self._waiters.grant_all()

@@ -179,7 +179,7 @@ class CapacityLimiter(Held, Waitable):
     def _text(self) -> str:
         return (
             f"<{type(self).__name__} {len(self._borrowers)}/{self._total} borrowed, "
-            f"{len(self._waiters)} waiting>"
+            f"{self._waiters.count_waiting()} waiting>"
         )
 
     def _enter(self, kind: type[Any], borrower: Owner) -> Any:

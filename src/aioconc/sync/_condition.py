@@ -169,7 +169,7 @@ class Condition(Waitable):
         check_count("n", n)
         self._check_locked("notify")
         with self._mutex:
-            woken = [self._waiters.grant() for _ in range(min(n, len(self._waiters)))]
+            woken = [self._waiters.grant() for _ in range(min(n, self._waiters.count_waiting()))]
         self._wake(woken)
 
     def notify_all(self) -> None:
@@ -196,7 +196,7 @@ class Condition(Waitable):
 
     def __repr__(self) -> str:
         state = "locked" if self.locked() else "unlocked"
-        return f"<{type(self).__name__} {state}, {len(self._waiters)} waiting>"
+        return f"<{type(self).__name__} {state}, {self._waiters.count_waiting()} waiting>"
 
     # ------------------------------------------------------------------ decisions
 

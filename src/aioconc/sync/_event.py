@@ -116,7 +116,7 @@ class Event(Waitable):
     def __repr__(self) -> str:
         with self._mutex:
             state = "set" if self._flag else "not set"
-            return f"<{type(self).__name__} {state}, {len(self._waiters)} waiting>"
+            return f"<{type(self).__name__} {state}, {self._waiters.count_waiting()} waiting>"
 
 
 class SyncEvent:

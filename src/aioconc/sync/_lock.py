@@ -162,7 +162,7 @@ class Lock(Held, Waitable):
 
     def __repr__(self) -> str:
         with self._mutex:
-            owner, count = self._owner, len(self._waiters)
+            owner, count = self._owner, self._waiters.count_waiting()
         state = "unlocked" if owner is None else f"locked by {name_of(owner)}"
         return f"<{type(self).__name__} {state}, {count} waiting>"
 

@@ -612,8 +612,8 @@ class Queue(Waitable, Generic[T]):
                 *waiting(self._getters, self._putters, self._joiners),
                 self.qsize(),
                 max(self._maxsize, 0),
-                len(self._getters),
-                len(self._putters),
+                self._getters.count_waiting(),
+                self._putters.count_waiting(),
                 self._unfinished,
                 self._is_shutdown,
             )
@@ -623,8 +623,8 @@ class Queue(Waitable, Generic[T]):
             bound = f"/{self._maxsize}" if self._maxsize > 0 else ""
             state = ", shut down" if self._is_shutdown else ""
             return (
-                f"<{type(self).__name__} {self.qsize()}{bound} items, {len(self._getters)} getters "
-                f"and {len(self._putters)} putters waiting{state}>"
+                f"<{type(self).__name__} {self.qsize()}{bound} items, {self._getters.count_waiting()} getters "
+                f"and {self._putters.count_waiting()} putters waiting{state}>"
             )
 
 

@@ -119,7 +119,7 @@ class Semaphore(Held, Waitable):
 
     def __repr__(self) -> str:
         with self._mutex:
-            return f"<{type(self).__name__} {self._value} free, {len(self._waiters)} waiting>"
+            return f"<{type(self).__name__} {self._value} free, {self._waiters.count_waiting()} waiting>"
 
     # ------------------------------------------------------------------ decisions
 

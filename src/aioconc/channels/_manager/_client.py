@@ -205,7 +205,7 @@ class Client(Waitable):
         """With the mutex: who waits for that is granted it, and is to be woken."""
         waiter = self._asked.pop(number, None)
         if waiter is not None:  # else it has given up; the broker hears, or has heard of it
-            del self._waiting[waiter]
+            self._waiting.withdraw(waiter)
             waiter.value = error, value
             waiter.granted = True
             woken.append(waiter)
