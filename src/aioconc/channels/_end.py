@@ -288,13 +288,9 @@ class End(Link):
     def send_now(self, data: bytes) -> bool:
         """Send a plain item if it may be sent; False: nothing was done."""
         with self._mutex:
-            machine = self.machine
-            if (
-                machine.credits <= self._places
-                or machine.peer_stopped
-                or machine.ended
-                or self._cut
-            ):
+            machine, cut = self.machine, self._cut
+            # The last three are `_sends_nothing`.
+            if machine.credits <= self._places or machine.peer_stopped or machine.ended or cut:
                 return False
             frame: bytes | memoryview = machine.pickle(data)
             loop = running_loop()

@@ -1,0 +1,120 @@
+"""The task that waits for an answer goes on in the callback that has read it."""
+
+import asyncio
+from contextvars import ContextVar
+from typing import Any
+
+import pytest
+
+from aioconc.channels import open_channel
+
+pytestmark = pytest.mark.loops("asyncio")  # the order of callbacks within a turn is that loop's
+
+NAME: ContextVar[str] = ContextVar("NAME", default="nobody")
+
+
+async def waits(ours: Any, order: list[Any]) -> None:
+    order.append(await ours.receive())
+
+
+def two_turns(order: list[Any], *, first: Any = None) -> None:
+    """Mark the next two turns of the loop; `first` is called in the first of them."""
+    loop = asyncio.get_running_loop()
+
+    def turn() -> None:
+        order.append("turn")
+        if first is not None:
+            first()
+        loop.call_soon(order.append, "next turn")
+
+    loop.call_soon(turn)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+async def test_an_answer_is_had_in_the_turn_in_which_it_is_read(asked: bool) -> None:
+    """What comes unasked is had one turn later, together with what arrives meanwhile."""
+    ours, theirs = open_channel()
+    order: list[Any] = []
+    async with ours, theirs:
+        if asked:
+            await ours.send("question")
+        task = asyncio.create_task(waits(ours, order))
+        await asyncio.sleep(0)
+        await theirs.send("item")
+        two_turns(order)
+        await task
+        expected = ["turn", "item", "next turn"] if asked else ["turn", "next turn", "item"]
+        await asyncio.sleep(0)
+        assert order == expected
+
+
+async def test_who_is_cancelled_in_the_turn_of_the_answer_leaves_it() -> None:
+    """The cancellation came first: the task gets that, and the next one the answer."""
+    ours, theirs = open_channel()
+    order: list[Any] = []
+    async with ours, theirs:
+        await ours.send("question")
+        task = asyncio.create_task(waits(ours, order))
+        await asyncio.sleep(0)
+        await theirs.send("answer")
+        two_turns(order, first=task.cancel)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await ours.receive(timeout=60) == "answer"
+        assert order == ["turn", "next turn"]
+
+
+async def test_two_who_wait_get_their_answers_in_order() -> None:
+    """Both arrive in one read; nobody is served twice."""
+    ours, theirs = open_channel()
+    order: list[Any] = []
+    async with ours, theirs:
+        await ours.send("question")
+        tasks = [asyncio.create_task(waits(ours, order)) for _ in range(2)]
+        await asyncio.sleep(0)
+        await theirs.send_many([1, 2])
+        await asyncio.gather(*tasks)
+        assert order == [1, 2]
+
+
+async def test_the_task_goes_on_in_its_own_context() -> None:
+    """Not in that of the callback, which is empty; and nothing of it stays there."""
+    ours, theirs = open_channel()
+    seen: list[Any] = []
+
+    async def ask(name: str) -> None:
+        NAME.set(name)
+        await ours.send(name)
+        seen.append((await ours.receive(), NAME.get(), asyncio.current_task()))
+
+    async with ours, theirs:
+        for name in ("one", "two"):
+            task = asyncio.create_task(ask(name), name=name)
+            assert await theirs.receive() == name
+            await theirs.send(name)
+            await task
+            assert seen.pop() == (name, name, task)
+    assert NAME.get() == "nobody"
+
+
+def test_what_stops_the_loop_in_the_callback_breaks_nothing() -> None:
+    """KeyboardInterrupt of the task leaves through the loop; the channel is used on afterwards."""
+    ours, theirs = open_channel()
+
+    async def ask(*, interrupted: bool) -> Any:
+        await ours.send("question")
+        asyncio.get_running_loop().call_soon(asyncio.ensure_future, theirs.send("answer"))
+        answer = await ours.receive()
+        if interrupted:
+            raise KeyboardInterrupt
+        return answer
+
+    loop = asyncio.new_event_loop()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(ask(interrupted=True))
+        assert loop.run_until_complete(ask(interrupted=False)) == "answer"
+        loop.run_until_complete(ours.aclose())
+        loop.run_until_complete(theirs.aclose())
+    finally:
+        loop.close()
