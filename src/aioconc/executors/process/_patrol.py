@@ -51,7 +51,7 @@ def _go_round(pool: "ProcessPool") -> None:
         pool._let_go(worker)
     for worker in workers:
         if worker.process.pidfd < 0:
-            pool._see_end(worker)
+            pool.deaths.see_end(worker)
         _look_after(pool, worker)
     _drop_lost_jobs(pool)
     _trim(pool, now)
@@ -92,7 +92,7 @@ def _look_after(pool: "ProcessPool", worker: "WorkerProcess") -> None:
         pool._offer(worker)
     elif job is not None and job.loop.is_closed() and worker.loop is not service().loop:
         if worker.dead:
-            pool._bury(worker)
+            pool.deaths.bury(worker)
             return
         home = service()
         worker.attach(home.loop, home.mailbox)

@@ -8,7 +8,6 @@ call is and how it travels is left to the jobs and the workers.
 import asyncio
 import atexit
 import os
-import signal
 import time
 import weakref
 from collections import OrderedDict
@@ -22,27 +21,16 @@ from aioconc.errors import ExecutorClosed, WorkerCrashed
 from aioconc.executors._call import Job
 from aioconc.executors._options import CallOptions
 from aioconc.executors._pool import Pool
-from aioconc.executors.process._child import how_ended
+from aioconc.executors.process._deaths import Deaths
 from aioconc.executors.process._functions import Functions
 from aioconc.executors.process._jobs import ProcessCall
 from aioconc.executors.process._launch import Launched, Recipe, shared_memory_descriptors
-from aioconc.executors.process._memory import OutOfMemory
 from aioconc.executors.process._patrol import start_patrol
 from aioconc.executors.process._starts import Starts
 from aioconc.executors.process._worker import WorkerProcess
 
 # Seconds that a worker may take to end by itself once it is let go.
 _LAST_STEPS = 2.0
-
-# Seconds that a worker may live on after its socket has ended: nearly always it is just dying.
-_SILENT = 0.5
-
-# Workers that a call is sent to if they die before they have begun with it: one may die while it is
-# idle, and more are no coincidence.
-_MOST_SENT = 3
-
-# Seconds between two looks at a dying process, where the system does not tell of its end.
-_LOOK = 0.002
 
 
 # In place of a job: this worker gets none.
@@ -102,7 +90,7 @@ class ProcessPool(Pool):
         self.is_patrolled = False
         # Closed with cancel=True: what has not begun does not begin.
         self._cancelling = False
-        self._memory = OutOfMemory()
+        self.deaths = Deaths(self)
 
     def count_workers(self) -> int:
         return len(self.workers)
@@ -192,7 +180,7 @@ class ProcessPool(Pool):
         elif job.start():
             worker.run(job)
             if worker.dead:
-                self._bury(worker)
+                self.deaths.bury(worker)
             elif self.spares:
                 self._replenish()
             return
@@ -243,7 +231,7 @@ class ProcessPool(Pool):
     def _discard(self, worker: WorkerProcess) -> None:
         """A worker that is in our hands and gets no further call."""
         if worker.dead:
-            self._bury(worker)
+            self.deaths.bury(worker)
         else:  # the service has it in hand when it dies, also if it was killed already
             self._let_go(worker)
         self.provide()
@@ -339,7 +327,7 @@ class ProcessPool(Pool):
         if _hooks.listeners:
             _hooks.emit("worker.started", executor=self.name, pid=worker.pid)
         home = service()
-        worker.process.watch(partial(self._see_end, worker))
+        worker.process.watch(partial(self.deaths.see_end, worker))
         worker.attach(home.loop, home.mailbox)
         laden = self.recipe.laden
         worker.send(launched.setup, () if laden is None else laden.carried)
@@ -411,131 +399,6 @@ class ProcessPool(Pool):
             )
             self.kill(call)
 
-    # -- a worker dies ----------------------------------------------------------------------------
-
-    def fell_silent(self, worker: WorkerProcess) -> None:
-        """In the worker's loop: its socket has ended."""
-        service().call(self._expect_end_of_silent, worker)
-        self.expect_end(worker)
-
-    def _expect_end_of_silent(self, worker: WorkerProcess) -> None:
-        def insist() -> None:
-            if not worker.dead:
-                worker.process.kill()  # a crash: it has closed what it is reached through
-
-        service().loop.call_later(_SILENT, insist)
-
-    def expect_end(self, worker: WorkerProcess) -> None:
-        """It is to end soon. Any thread may call it."""
-        if worker.process.pidfd < 0 and not worker.dead:
-            service().call(self._look, worker)
-
-    def _look(self, worker: WorkerProcess) -> None:
-        """In the service, where the system does not tell of an end."""
-        if not worker.dead and not self._see_end(worker):
-            service().loop.call_later(_LOOK, self._look, worker)
-
-    def _see_end(self, worker: WorkerProcess) -> bool:
-        """In the service: has it ended? Then see to its burial."""
-        process = worker.process
-        if worker.dead:
-            return True
-        if not process.has_ended():
-            return False
-        process.unwatch()
-        with self.lock:
-            worker.dead = True
-            in_hand = worker in self.idle
-            if in_hand:
-                self.idle.remove(worker)
-        if in_hand:
-            self._bury(worker)
-        else:
-            self._have_buried(worker)
-        return True
-
-    def _have_buried(self, worker: WorkerProcess) -> None:
-        """In the service: whoever has the dead worker is to bury it."""
-        loop, mailbox = worker.loop, worker.mailbox
-        if loop is None and worker.job is None:
-            return  # it is in somebody's hands, who will look at `dead`
-        if loop is service().loop:
-            self._bury(worker)
-        elif (
-            loop is None
-            or mailbox is None
-            or not mailbox.post(loop, partial(self._come_for, worker))
-        ):
-            self._bury(worker)  # no thread runs the loop any more
-
-    def _come_for(self, worker: WorkerProcess) -> None:
-        """In the loop that had the worker when it died."""
-        if worker.job is not None and worker.loop is asyncio._get_running_loop():
-            self._bury(worker)
-        # Else it was freed in the meantime, and buried by whoever freed it.
-
-    def _bury(self, worker: WorkerProcess) -> None:
-        """By whoever has it in hand: see what becomes of its job, and forget it."""
-        if not worker.take_grave():
-            return
-        job: Any = worker.read_out()
-        exitcode = worker.process.exitcode
-        begun = job is not None and worker.has_begun(worker.number)
-        if job is not None:
-            job.take_journal(worker.journal)
-        last_words = worker.clear_away()
-        worker.process.close()
-        with self.lock:
-            self.workers.discard(worker)
-        if _hooks.listeners:
-            _hooks.emit("worker.ended", executor=self.name, pid=worker.pid, exitcode=exitcode)
-        if not worker.ready and not worker.killed:
-            told = worker.start_error_text() if worker.start_error is not None else ""
-            why = told or last_words.strip() or how_ended(exitcode)
-            self.starts.failed(why, exitcode, worker.pid)
-        elif job is not None:
-            job.worker = None
-            self._lost(worker, job, begun, last_words)
-        self.provide()
-        self.check_over()
-
-    def _lost(self, worker: WorkerProcess, job: Any, begun: bool, last_words: str) -> None:
-        """The job of a dead worker."""
-        closed = job.loop.is_closed()
-        unwanted = closed or getattr(job, "asked", False) or job.abandoned
-        if not begun and not unwanted and not worker.killed and job.sent < _MOST_SENT:
-            self._send_again(job)
-            return
-        good: bool | None = None
-        if not (worker.killed and (unwanted or job.refusal is not None)):
-            good = False
-            exitcode = worker.process.exitcode
-            job.error = WorkerCrashed(
-                f"the worker that ran {job.label} {how_ended(exitcode)} (pid {worker.pid})",
-                pid=worker.pid,
-                exitcode=exitcode,
-                stderr_tail=last_words,
-                oom_suspected=not worker.killed
-                and exitcode == -signal.SIGKILL
-                and self._memory.ran_out(),
-            )
-            if not worker.killed:
-                self.starts.crashed(job)
-        follower = self.finish(job, good)
-        if follower is not None:
-            self.launch(follower)
-        if not closed:
-            job.deliver()
-
-    def _send_again(self, job: Any) -> None:
-        """Its worker died before it had begun, as an idle one may: it costs the call nothing."""
-        if isinstance(job, ProcessCall):
-            job.stop_clock()
-        job.unclaim()
-        with self.lock:
-            self.need[job] = None
-            self.need.move_to_end(job, last=False)
-
     # -- a worker is let go -------------------------------------------------------------------------
 
     def _let_go(self, worker: WorkerProcess) -> None:
@@ -553,10 +416,10 @@ class ProcessPool(Pool):
             worker.attach(home.loop, home.mailbox)
             if not worker.killed:
                 worker.say_goodbye()
-            self.expect_end(worker)
+            self.deaths.expect_end(worker)
             home.loop.call_later(_LAST_STEPS, self._insist, worker)
         if worker.dead:
-            self._bury(worker)
+            self.deaths.bury(worker)
 
     def _insist(self, worker: WorkerProcess) -> None:
         if not worker.dead:

@@ -224,7 +224,7 @@ class WorkerProcess:
                         copy = self._sock.dup()
                     except OSError:  # too many open files: it stays behind, and crashes for it
                         self.process.kill()
-                        self.pool.expect_end(self)
+                        self.pool.deaths.expect_end(self)
                 self._sock.detach()
                 if copy is not None:
                     self._sock = copy
@@ -391,7 +391,7 @@ class WorkerProcess:
         # The end of the socket is not yet the end of the process, which the service sees.
         if tie.loop is not None:
             tie.loop.remove_reader(tie.fd)
-        self.pool.fell_silent(self)
+        self.pool.deaths.fell_silent(self)
 
     def _take_in(self, frames: "list[tuple[int, int, memoryview | bytes, int]]") -> None:
         rest = iter(frames)
@@ -457,7 +457,7 @@ class WorkerProcess:
         """End it now. Any thread may call it."""
         self.killed = True
         self.process.kill()
-        self.pool.expect_end(self)
+        self.pool.deaths.expect_end(self)
 
     def say_goodbye(self) -> None:
         """Let it end by itself, once idle; in the thread of its loop."""
