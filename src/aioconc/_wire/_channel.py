@@ -238,8 +238,9 @@ class Machine:
             else:
                 self._take_in(kind, told, data[start:end])
         self.ready += pickles
-        self.credits += heard
-        self.taken_by_peer += heard
+        if heard:
+            self.credits += heard
+            self.taken_by_peer += heard
         return at
 
     def _take_in(self, kind: int, told: int, payload: "memoryview | bytes") -> None:

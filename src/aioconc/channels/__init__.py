@@ -7,8 +7,9 @@ process; who closes, who dies and who is slow is seen at the other end.
 from typing import TYPE_CHECKING
 
 from aioconc._internal._public import publish
-from aioconc.channels._channel import Channel, open_channel
+from aioconc.channels._channel import Channel
 from aioconc.channels._errors import BrokenChannel, ChannelClosed, EndOfStream, PeerDied
+from aioconc.channels._open import open_channel
 from aioconc.channels._statistics import ChannelStatistics
 from aioconc.channels._sync_channel import SyncChannel
 

@@ -6,8 +6,6 @@ both directions, and that a peer that died is told from one that closed. The dec
 """
 
 import asyncio
-import os
-import socket
 import types
 import warnings
 from collections.abc import Generator, Iterable
@@ -18,7 +16,6 @@ from anyio.abc import ObjectStream
 from aioconc._internal._check import check_count, check_timeout
 from aioconc._wire import _channel as wire
 from aioconc._wire._body import OUT_OF_BAND, Parts, ready, take_apart
-from aioconc._wire._channel import Machine
 from aioconc.channels import _moving
 from aioconc.channels._end import MOST_MANY, End
 from aioconc.channels._large import done, filled
@@ -66,6 +63,7 @@ class Channel(ObjectStream[T]):
 
     Example:
         >>> import asyncio
+        >>> from aioconc.channels import open_channel
         >>> async def main():
         ...     ours, theirs = open_channel()
         ...     async with ours, theirs:
@@ -103,6 +101,7 @@ class Channel(ObjectStream[T]):
 
         Example:
             >>> import asyncio
+            >>> from aioconc.channels import open_channel
             >>> async def main():
             ...     ours, theirs = open_channel()
             ...     async with ours, theirs:
@@ -162,6 +161,7 @@ class Channel(ObjectStream[T]):
 
         Example:
             >>> import asyncio
+            >>> from aioconc.channels import open_channel
             >>> async def main():
             ...     ours, theirs = open_channel()
             ...     async with ours, theirs:
@@ -192,6 +192,7 @@ class Channel(ObjectStream[T]):
 
         Example:
             >>> import asyncio
+            >>> from aioconc.channels import open_channel
             >>> async def main():
             ...     ours, theirs = open_channel()
             ...     async with ours, theirs:
@@ -265,6 +266,7 @@ class Channel(ObjectStream[T]):
 
         Example:
             >>> import asyncio
+            >>> from aioconc.channels import open_channel
             >>> async def main():
             ...     ours, theirs = open_channel(capacity=1)
             ...     async with ours, theirs:
@@ -314,6 +316,7 @@ class Channel(ObjectStream[T]):
 
         Example:
             >>> import asyncio
+            >>> from aioconc.channels import open_channel
             >>> async def main():
             ...     ours, theirs = open_channel()
             ...     async with ours, theirs:
@@ -416,6 +419,7 @@ class Channel(ObjectStream[T]):
 
         Example:
             >>> import asyncio
+            >>> from aioconc.channels import open_channel
             >>> async def main():
             ...     ours, theirs = open_channel()
             ...     async with ours, theirs:
@@ -559,57 +563,3 @@ class Channel(ObjectStream[T]):
     async def _why_not_sent(self) -> Exception:
         await self._learn()
         return self._end.why_not_sent()
-
-
-def open_channel(
-    *, capacity: int = 64, max_frame: int = 1 << 28
-) -> tuple[Channel[Any], Channel[Any]]:
-    """The two ends of a new channel; either may be passed to another process.
-
-    Equals `multiprocessing.Pipe()`, awaitable and bounded.
-
-    Args:
-        capacity: items that may be on their way in each direction, int >= 1: sent and not received.
-        max_frame: bytes that an item may have when it is pickled, int >= 1.
-
-    Returns:
-        Two ends that are alike. Close both: `async with ours, theirs:`. One that was passed to
-        another process is closed there.
-
-    Raises:
-        ValueError: `capacity` or `max_frame` is below 1.
-        TypeError: one of them is not an int.
-        OSError: this process may have no more open files.
-
-    Example:
-        >>> import asyncio
-        >>> from aioconc import offload_cpu
-        >>> def double(channel):
-        ...     with channel.sync as numbers:
-        ...         for number in numbers:
-        ...             numbers.send(2 * number)
-        >>> async def main():
-        ...     ours, theirs = open_channel()
-        ...     async with ours:
-        ...         work = asyncio.ensure_future(offload_cpu(double, theirs))
-        ...         await ours.send_many([1, 2, 3])
-        ...         await ours.close_send()
-        ...         doubled = [item async for item in ours]
-        ...         await work
-        ...         return doubled
-        >>> asyncio.run(main())
-        [2, 4, 6]
-    """
-    check_count("capacity", capacity)
-    check_count("max_frame", max_frame)
-    pid = os.getpid()
-    left, right = socket.socketpair()
-    try:
-        return (
-            Channel(End(left, Machine(capacity, pid), max_frame)),
-            Channel(End(right, Machine(capacity, pid), max_frame)),
-        )
-    except BaseException:
-        left.close()
-        right.close()
-        raise

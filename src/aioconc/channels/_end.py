@@ -224,11 +224,12 @@ class End(Link):
     ) -> list[Raw] | str:
         """The item that was granted to the waiter, with others that have arrived."""
         with self._mutex:
-            if waiter.value is REFUSED or self.machine.stopped:
+            machine = self.machine
+            if waiter.value is REFUSED or machine.stopped:
                 return REFUSED
             self._reserved -= 1
             taken: list[Raw] | None = None
-            if not only_bytes or self.machine.next_kind() in _BYTES:
+            if not only_bytes or machine.next_kind() in _BYTES:
                 taken = self._take(most, only_bytes)
             # If it was left, it is for the next one; if it was the last one, the others hear so.
             woken = self._settle() if self._receivers or self._senders else ()
