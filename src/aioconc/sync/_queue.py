@@ -1,60 +1,30 @@
 """A first-in, first-out queue for tasks and threads alike, with backpressure both ways.
 
-It guarantees that no item is lost or doubled, whoever is cancelled when, that the bound is never
-exceeded, and that those who wait are served in the order in which they came. Other orders of the
-items are in `_queue_orders`, the blocking face is in `_sync_queue`.
+This is its face for tasks, which guarantees that a task that never has to wait leaves the loop its
+turn. All else that a queue guarantees, and decides, is in `_exchange`; other orders of the items
+are in `_queue_orders`, the blocking face is in `_sync_queue`.
 """
 
-# An item that is granted to a getter stays in `_items` until that one goes on and takes it; so a
-# getter that is cancelled meanwhile has taken nothing, and the bound holds all the time. It belongs
-# to no `qsize`. A putter keeps its item until it goes on, and has a place until then.
-#
-#   Rule 1: a getter waits only while no item is free: an item that comes then is granted at once.
-#           So who comes takes what is free and need not look whether others wait.
-#   Rule 2: a putter waits only while free items fill `_room`. What is free is taken without the
-#           mutex, so room is made without it: who does that looks for putters after it, who waits
-#           looks for room once he is in the queue, and who comes to put lets those first who wait.
-#           One of the two sees the other, since the GIL gives all these steps one order; a build
-#           without it would want both of them under the mutex.
-#
 # The calls of most programs, `get` and `put` that need not wait, are written out with `acquire`
 # and `release`: `with` costs twice as much. Nothing between the two raises.
 
 import types
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Generator, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any, Final, Generic, TypeVar
+from typing import Final, TypeVar
 
 from aioconc._internal._check import check_count
 from aioconc.sync._errors import QueueEmpty, QueueFull, QueueShutDown
+from aioconc.sync._exchange import Exchange
 from aioconc.sync._home import refuse
-from aioconc.sync._stock import Stock
 from aioconc.sync._sync_queue import SyncQueue
-from aioconc.sync._wait_queue import (
-    TaskWaiter,
-    Waitable,
-    Waiter,
-    WaitQueue,
-    WaitStatistics,
-    waiting,
-)
+from aioconc.sync._wait_queue import TaskWaiter, Waiter, WaitStatistics, waiting
 
 T = TypeVar("T")
 
 # Calls of one queue that need not wait, after which the next one lets the loop turn once. At a
 # microsecond each it keeps others waiting for a tenth of a millisecond.
 _TURN: Final = 64
-
-# Items that `put_many` takes from its source at once, however large the queue.
-_CHUNK: Final = 1_024
-
-# The room of a queue without a bound. The largest int of one digit, since others are compared at
-# three times the costs; with more items than that, each `put` asks `_has_room`.
-_NO_BOUND: Final = 2**30 - 1
-
-# Told to a waiter that gets nothing, since the queue was shut down.
-_REFUSED: Final = "refused"
 
 
 @types.coroutine
@@ -84,7 +54,7 @@ class QueueStatistics(WaitStatistics):
     shut_down: bool
 
 
-class Queue(Waitable, Generic[T]):
+class Queue(Exchange[T]):
     """Items from any task or thread to any other, first in, first out.
 
     Equals `asyncio.Queue`, which it replaces line by line, with the `shutdown` of Python 3.13 on
@@ -107,49 +77,13 @@ class Queue(Waitable, Generic[T]):
         ['a', 'b', 'c']
     """
 
-    __slots__ = (
-        "_getters",
-        "_is_shutdown",
-        "_items",
-        "_joiners",
-        "_maxsize",
-        "_put_in",
-        "_putters",
-        "_reserved",
-        "_room",
-        "_streak",
-        "_take",
-        "_unfinished",
-        "_was_emptied",
-    )
+    __slots__ = ("_streak",)
 
     def __init__(self, maxsize: int = 0) -> None:
-        super().__init__()
-        self._maxsize = maxsize
-        # Methods of the stock, not of the queue, so that the queue is in no circle of references.
-        # `_put_in(item)` changes nothing if it raises; `_take()` raises IndexError if none is free.
-        self._items = items = self._new_stock()
-        self._put_in: Callable[[T], object] = items.put
-        self._take: Callable[[], T] = items.take
-        # Items granted to getters that have not gone on yet.
-        self._reserved = 0
-        # How many items may be free: the bound, less the items that are granted, less the places
-        # granted to putters that have not gone on yet.
-        self._room = maxsize if maxsize > 0 else _NO_BOUND
-        self._unfinished = 0
-        self._is_shutdown = False
-        # Shut down with all that was in it: no reservation holds any more.
-        self._was_emptied = False
-        self._getters = WaitQueue()
-        self._putters = WaitQueue()
-        self._joiners = WaitQueue()
+        super().__init__(maxsize)
         # Calls since the loop last turned because of this queue. A count that is off by some does
         # no harm, so threads change it as they like.
         self._streak = 0
-
-    def _new_stock(self) -> Any:
-        """A `Stock`, or what has its methods."""
-        return Stock()
 
     # ------------------------------------------------------------------ getting
 
@@ -244,57 +178,6 @@ class Queue(Waitable, Generic[T]):
                 self._let_in()
             return item
 
-    def _take_many(self, most: int) -> list[T]:
-        """So many of the items that are free, or all."""
-        items: list[T] = []
-        try:
-            while self._items and len(items) < most:
-                items.append(self._take())
-        except IndexError:  # another thread was faster
-            pass
-        if items and self._putters:
-            self._let_in()
-        return items
-
-    def _queue_getter(self, waiter: Waiter) -> bool:
-        """Queue the waiter for an item; False: there is a free one by now."""
-        mutex = self._mutex
-        mutex.acquire()
-        if self._items:
-            mutex.release()
-            return False
-        if self._is_shutdown and not self._reserved:
-            mutex.release()
-            raise self._nothing_left()
-        self._getters.add(waiter)
-        mutex.release()
-        return True
-
-    def _take_granted(self, waiter: Waiter) -> T:
-        """The item that was granted to the waiter."""
-        mutex = self._mutex
-        mutex.acquire()
-        if waiter.value is _REFUSED or self._was_emptied:
-            mutex.release()
-            raise self._nothing_left()
-        self._reserved -= 1
-        item: T = self._items.take_granted()
-        if self._putters:  # its room is for the first of them
-            putter = self._putters.grant()
-            mutex.release()
-            if not putter.wake():
-                self._give_up(putter)
-            return item
-        self._room += 1
-        woken = self._settle() if self._getters else ()
-        mutex.release()
-        if woken:
-            self._wake(woken)
-        return item
-
-    def _nothing_left(self) -> QueueShutDown:
-        return QueueShutDown("the queue was shut down, and nothing is left in it")
-
     # ------------------------------------------------------------------ putting
 
     async def put(self, item: T) -> None:
@@ -383,144 +266,6 @@ class Queue(Waitable, Generic[T]):
                 raise self._takes_nothing()
             raise QueueFull(f"the queue is full: it may have {self._maxsize} items")
 
-    def _put_now(self, item: T) -> bool:
-        """Put the item if there is room that nobody waits for."""
-        mutex = self._mutex
-        mutex.acquire()
-        if self._is_shutdown or self._putters or not self._has_room():
-            mutex.release()
-            return False
-        try:
-            getter = self._add(item)
-        finally:  # items that cannot be compared
-            mutex.release()
-        if getter is not None and not getter.wake():
-            self._give_up(getter)
-        return True
-
-    def _has_room(self) -> bool:
-        """With the mutex: whether one more item may be free."""
-        return len(self._items) < self._room or self._maxsize <= 0
-
-    def _add(self, item: T) -> Waiter | None:
-        """With the mutex: put the item where there is room; the getter to which it is granted."""
-        if not self._getters:
-            self._put_in(item)
-            self._unfinished += 1
-            return None
-        self._items.put_granted(item)
-        self._unfinished += 1
-        self._reserved += 1
-        self._room -= 1
-        return self._getters.grant()
-
-    def _place_or_queue(self, waiter: Waiter) -> bool:
-        """Reserve a place, or queue the waiter for one: True if it has to wait."""
-        mutex = self._mutex
-        mutex.acquire()
-        if self._is_shutdown:
-            mutex.release()
-            raise self._takes_nothing()
-        if not self._putters and self._has_room():
-            self._room -= 1
-            mutex.release()
-            return False
-        self._putters.add(waiter)
-        # Somebody who makes room now sees the waiter. Room that was made before is looked for.
-        woken = self._settle() if len(self._items) < self._room else ()
-        mutex.release()
-        if woken:
-            self._wake(woken)
-        return True
-
-    def _put_granted(self, waiter: Waiter, items: Sequence[T], places: int = 1) -> None:
-        """Put the items into so many reserved places."""
-        woken: list[Waiter] = []
-        mutex = self._mutex
-        mutex.acquire()
-        try:
-            if waiter.value is _REFUSED:
-                raise self._takes_nothing()
-            self._room += places
-            if self._is_shutdown:
-                raise self._takes_nothing()
-            for item in items:
-                getter = self._add(item)
-                if getter is not None:
-                    woken.append(getter)
-        finally:  # also for items that cannot be compared
-            if self._putters and len(self._items) < self._room:
-                woken += self._settle()
-            mutex.release()
-            if woken:
-                self._wake(woken)
-
-    def _put_one_granted(self, waiter: Waiter, item: T) -> None:
-        """Put the item into the reserved place."""
-        mutex = self._mutex
-        mutex.acquire()
-        if self._is_shutdown or self._putters:
-            mutex.release()
-            self._put_granted(waiter, (item,))
-            return
-        self._room += 1
-        try:
-            getter = self._add(item)
-        finally:  # items that cannot be compared
-            mutex.release()
-        if getter is not None and not getter.wake():
-            self._give_up(getter)
-
-    def _fill(self, waiter: Waiter, first: T, source: Iterator[T]) -> None:
-        """Put the item, and as many more of `source` as there is room for."""
-        with self._mutex:
-            room = min(self._room - len(self._items), _CHUNK)
-            more = 0 if self._is_shutdown or self._putters else max(room, 0)
-            self._room -= more
-        chunk = [first]
-        try:
-            # The source may do what it likes, so not under the mutex.
-            chunk.extend(islice(source, more))
-        finally:
-            self._put_granted(waiter, chunk, more + 1)
-
-    def _takes_nothing(self) -> QueueShutDown:
-        return QueueShutDown("the queue was shut down, and takes nothing more")
-
-    # ------------------------------------------------------------------ those who wait
-
-    def _let_in(self) -> None:
-        """Items were taken: the room is for those who wait for it."""
-        with self._mutex:
-            woken = self._settle()
-        self._wake(woken)
-
-    def _settle(self) -> Sequence[Waiter]:
-        """With the mutex: grant room to those who wait for it; at the end, refuse all who wait."""
-        woken: list[Waiter] = []
-        if self._is_shutdown:
-            woken += self._putters.grant_all(_REFUSED)
-            # An item that is reserved comes back if its getter is cancelled.
-            if not self._reserved:
-                woken += self._getters.grant_all(_REFUSED)
-        while self._putters and len(self._items) < self._room:
-            self._room -= 1
-            woken.append(self._putters.grant())
-        return woken
-
-    def _undo(self, waiter: Waiter) -> Sequence[Waiter]:
-        if waiter.value is _REFUSED:
-            return ()
-        if waiter.queue is self._putters:
-            self._room += 1
-        elif waiter.queue is self._getters and not self._was_emptied:
-            if self._getters:
-                return (self._getters.grant(),)
-            self._reserved -= 1
-            self._room += 1
-            self._items.give_back()
-        return self._settle()
-
     # ------------------------------------------------------------------ joining
 
     def task_done(self) -> None:
@@ -549,13 +294,6 @@ class Queue(Waitable, Generic[T]):
         waiter = TaskWaiter(self._joiners)
         if self._queue_join(waiter):
             await self._wait(waiter)
-
-    def _queue_join(self, waiter: Waiter) -> bool:
-        with self._mutex:
-            if not self._unfinished:
-                return False
-            self._joiners.add(waiter)
-        return True
 
     def shutdown(self, immediate: bool = False) -> None:
         """Take nothing more; once it is empty, who gets hears `QueueShutDown`. Any thread.

@@ -125,7 +125,7 @@ class SyncQueue(Generic[T]):
         waiter = ThreadWaiter(queue._putters)
         if queue._place_or_queue(waiter) and not queue._park(waiter, timeout):
             raise QueueFull(f"there was no room in the queue for {timeout} s")
-        queue._put_granted(waiter, (item,))
+        queue._put_one_granted(waiter, item)
 
     def put_many(self, items: Iterable[T], *, timeout: float | None = None) -> None:
         """Put items, blocking whenever there is no room.

@@ -94,7 +94,10 @@ class ThreadWaiter(Waiter):
     __slots__ = ("gate",)
 
     def __init__(self, queue: "WaitQueue", owner: Owner = None) -> None:
-        super().__init__(queue, owner)
+        self.queue = queue  # type: ignore[misc]  # as in `TaskWaiter`
+        self.owner = owner
+        self.value = None
+        self.granted = self.waiting = False
         self.gate = _thread.allocate_lock()
         self.gate.acquire()
 
@@ -193,6 +196,8 @@ class Waitable:
         """Block the thread until granted, or give up: False if the time was over before."""
         try:
             # A grant may come after the time is up; who gives up then takes it all the same.
+            if timeout is None:
+                return waiter.gate.acquire()
             if waiter.gate.acquire(timeout=seconds_to_park(timeout)):
                 return True
         except BaseException:  # KeyboardInterrupt
