@@ -44,6 +44,7 @@ class Exchange(Waitable, Generic[T]):
 
     __slots__ = (
         "_getters",
+        "_is_calm",
         "_is_shutdown",
         "_items",
         "_joiners",
@@ -72,6 +73,9 @@ class Exchange(Waitable, Generic[T]):
         self._room = maxsize if maxsize > 0 else _NO_BOUND
         self._unfinished = 0
         self._is_shutdown = False
+        # If true, nobody waits for items or room, and it is not shut down: a put need only look
+        # whether there is room. The first one that finds it so in `_put_now` sets it again.
+        self._is_calm = True
         # Shut down with all that was in it: no reservation holds any more.
         self._was_emptied = False
         self._getters = WaitQueue()
@@ -107,6 +111,7 @@ class Exchange(Waitable, Generic[T]):
             mutex.release()
             raise self._nothing_left()
         self._getters.add(waiter)
+        self._is_calm = False
         mutex.release()
         return True
 
@@ -146,6 +151,7 @@ class Exchange(Waitable, Generic[T]):
             return False
         try:
             getter = self._add(item)
+            self._is_calm = not self._getters
         finally:  # items that cannot be compared
             mutex.release()
         if getter is not None and not getter.wake():
@@ -180,6 +186,7 @@ class Exchange(Waitable, Generic[T]):
             mutex.release()
             return False
         self._putters.add(waiter)
+        self._is_calm = False
         # Somebody who makes room now sees the waiter. Room that was made before is looked for.
         woken = self._settle() if len(self._items) < self._room else ()
         mutex.release()

@@ -196,22 +196,19 @@ class Queue(Exchange[T]):
             self._streak = 0
             await _turn()
         self._streak += 1
-        mutex = self._mutex
-        mutex.acquire()
-        if (
-            len(self._items) < self._room
-            and not self._getters
-            and not self._putters
-            and not self._is_shutdown
-        ):
-            try:
-                self._put_in(item)
-                self._unfinished += 1
-            finally:  # items that cannot be compared
-                mutex.release()
-            return
-        mutex.release()
-        if self._getters and self._put_now(item):
+        if self._is_calm:
+            mutex = self._mutex
+            mutex.acquire()
+            # A thread may wait by now.
+            if self._is_calm and len(self._items) < self._room:  # type: ignore[redundant-expr]
+                try:
+                    self._put_in(item)
+                    self._unfinished += 1
+                finally:  # items that cannot be compared
+                    mutex.release()
+                return
+            mutex.release()
+        if len(self._items) < self._room and self._put_now(item):
             return
         waiter = TaskWaiter(self._putters)
         if self._place_or_queue(waiter):
@@ -306,6 +303,7 @@ class Queue(Exchange[T]):
         woken: Sequence[Waiter] = ()
         with self._mutex:
             self._is_shutdown = True
+            self._is_calm = False
             if immediate:
                 self._was_emptied = True
                 self._unfinished = max(0, self._unfinished - self._items.throw_away())

@@ -105,22 +105,19 @@ class SyncQueue(Generic[T]):
         queue = self._queue
         if timeout is not None or running_loop() is not None or queue._home.left:
             timeout = self._check("put", "await queue.put(item)", timeout)
-        mutex = queue._mutex
-        mutex.acquire()
-        if (
-            len(queue._items) < queue._room
-            and not queue._getters
-            and not queue._putters
-            and not queue._is_shutdown
-        ):
-            try:
-                queue._put_in(item)
-                queue._unfinished += 1
-            finally:  # items that cannot be compared
-                mutex.release()
-            return
-        mutex.release()
-        if queue._getters and queue._put_now(item):
+        if queue._is_calm:
+            mutex = queue._mutex
+            mutex.acquire()
+            # A thread may wait by now.
+            if queue._is_calm and len(queue._items) < queue._room:  # type: ignore[redundant-expr]
+                try:
+                    queue._put_in(item)
+                    queue._unfinished += 1
+                finally:  # items that cannot be compared
+                    mutex.release()
+                return
+            mutex.release()
+        if len(queue._items) < queue._room and queue._put_now(item):
             return
         waiter = ThreadWaiter(queue._putters)
         if queue._place_or_queue(waiter) and not queue._park(waiter, timeout):
