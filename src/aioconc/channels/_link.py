@@ -392,18 +392,18 @@ class Link(Waitable):
         with self._mutex:
             if self._closed or tie.fd < 0:
                 return
-            is_answer, tie.has_sent = tie.has_sent, False
-            if not self._finished and self._read() and tie.is_told_once:
-                tie.loop.call_soon(self._on_readable, tie)
+            is_answer = False
+            if not self._finished and self._read():
+                is_answer, tie.has_sent = tie.has_sent, False
+                if tie.is_told_once:
+                    tie.loop.call_soon(self._on_readable, tie)
             if self._finished:
                 tie.stop_reading()
             woken = self._settle()
         if woken:
             # An answer is waited for. What comes unasked goes through a turn of the loop: more of it
             # arrives meanwhile, and costs both ends less when it is read together.
-            if is_answer and (waiter := goes_on(woken, tie.loop)) is not None:
-                waiter.future.finish()
-            else:
+            if not (is_answer and goes_on(woken, tie.loop)):
                 self._wake(woken)
 
     def _on_writable(self, tie: Tie) -> None:

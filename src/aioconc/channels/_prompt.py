@@ -26,6 +26,9 @@ class _Step(asyncio.Future[None]):
 
     __slots__ = ("_context", "_go_on")
 
+    _go_on: Callable[[Any], object]
+    _context: Context | None
+
     def add_done_callback(
         self, fn: Callable[[Any], object], *, context: Context | None = None
     ) -> None:
@@ -39,8 +42,7 @@ class _Step(asyncio.Future[None]):
         assert context is not None
         _remove(self, go_on)
         self.set_result(None)
-        # Nothing is kept that the task's frame is kept by.
-        self._go_on = self._context = None  # type: ignore[assignment]
+        del self._go_on, self._context  # they hold the task, whose frame holds this
         context.run(go_on, self)
 
 
@@ -48,8 +50,6 @@ class PromptWaiter(TaskWaiter):
     """A task of the running loop that goes on without a turn of it, where it can."""
 
     __slots__ = ()
-
-    future: _Step
 
     def __init__(self, queue: WaitQueue, owner: Owner = None) -> None:
         self.queue = queue  # type: ignore[misc]  # as in `TaskWaiter`
@@ -59,11 +59,19 @@ class PromptWaiter(TaskWaiter):
         self.loop = loop = get_running_loop()
         self.future = _Step(loop=loop)
 
+    def go_on(self) -> bool:
+        """Have the task go on now, in a callback of its loop; False: it was cancelled before."""
+        step = self.future
+        assert type(step) is _Step
+        if step.done():
+            return False
+        step.finish()
+        return True
 
-def goes_on(woken: Sequence[Waiter], loop: asyncio.AbstractEventLoop) -> PromptWaiter | None:
-    """The one of these, if it is the only one, which can go on at once in this loop."""
+
+def goes_on(woken: Sequence[Waiter], loop: asyncio.AbstractEventLoop) -> bool:
+    """Have the one of these go on at once, if it is the only one, and can do so in this loop."""
     if len(woken) == 1:
         (waiter,) = woken
-        if type(waiter) is PromptWaiter and waiter.loop is loop and not waiter.future.done():
-            return waiter
-    return None
+        return type(waiter) is PromptWaiter and waiter.loop is loop and waiter.go_on()
+    return False

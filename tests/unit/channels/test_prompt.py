@@ -8,7 +8,8 @@ import pytest
 
 from aioconc.channels import open_channel
 
-pytestmark = pytest.mark.loops("asyncio")  # the order of callbacks within a turn is that loop's
+# The order of callbacks within a turn is that loop's.
+in_order = pytest.mark.loops("asyncio")
 
 NAME: ContextVar[str] = ContextVar("NAME", default="nobody")
 
@@ -30,6 +31,7 @@ def two_turns(order: list[Any], *, first: Any = None) -> None:
     loop.call_soon(turn)
 
 
+@in_order
 @pytest.mark.parametrize("asked", [True, False])
 async def test_an_answer_is_had_in_the_turn_in_which_it_is_read(asked: bool) -> None:
     """What comes unasked is had one turn later, together with what arrives meanwhile."""
@@ -48,6 +50,7 @@ async def test_an_answer_is_had_in_the_turn_in_which_it_is_read(asked: bool) -> 
         assert order == expected
 
 
+@in_order
 async def test_who_is_cancelled_in_the_turn_of_the_answer_leaves_it() -> None:
     """The cancellation came first: the task gets that, and the next one the answer."""
     ours, theirs = open_channel()
