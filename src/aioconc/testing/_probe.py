@@ -164,7 +164,8 @@ class Probe:
                 awaited.add_done_callback(lambda _: self._cancel(task, awaited))
 
     def _cancel(self, task: "asyncio.Task[Any]", awaited: Any) -> None:
-        if not self.over:
+        # Done, it went on before this was called: where what it awaits lets it go on at once.
+        if not self.over and not task.done():
             self.victim = task
             self.shielded = _inside_shield(awaited)
             task.cancel()

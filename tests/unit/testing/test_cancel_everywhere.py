@@ -37,6 +37,32 @@ def test_every_suspension_in_both_phases() -> None:
     assert {each.task for each in report.points} == {"root"}
 
 
+class AtOnce(asyncio.Future[None]):
+    """A future that has its task go on in the callback that sets it, before others hear of it."""
+
+    def add_done_callback(self, fn: Any, *, context: Any = None) -> None:
+        super().add_done_callback(fn, context=context)
+        self.go_on, self.context = fn, context
+
+    def finish(self) -> None:
+        self.remove_done_callback(self.go_on)
+        self.set_result(None)
+        self.context.run(self.go_on, self)
+
+
+def test_a_task_that_has_ended_before_it_can_be_cancelled_swallows_nothing() -> None:
+    """Where what it awaits lets it go on at once, there is no moment between the two."""
+
+    async def program() -> None:
+        loop = asyncio.get_running_loop()
+        future = AtOnce(loop=loop)
+        loop.call_soon(lambda: future.done() or future.finish())
+        await future
+
+    report = cancel_everywhere(program)
+    assert [each.outcome for each in report.points] == ["cancelled", "cancelled", "not reached"]
+
+
 @pytest.mark.parametrize("new_loop", loop_variants().values(), ids=loop_variants())
 def test_same_points_on_every_loop(new_loop: Callable[[], Loop]) -> None:
     """Real loops, eager or not, give the points of the simulated one."""
