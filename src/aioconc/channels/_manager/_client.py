@@ -30,9 +30,10 @@ from aioconc._wire._descriptors import Descriptor
 from aioconc.channels._link import LONE, Frame, Link, Parked
 from aioconc.channels._manager._broker import CANCEL, LEAVE, LOOK, NOW, Broker, Message, closed
 from aioconc.channels._manager._server import ADOPT, HELLO, MESSAGE, Server
+from aioconc.channels._prompt import PromptWaiter
+from aioconc.channels._tie import Tie
 from aioconc.errors import ManagerClosed
 from aioconc.sync._wait_queue import (
-    TaskWaiter,
     ThreadWaiter,
     Waitable,
     Waiter,
@@ -124,7 +125,7 @@ class Client(Waitable):
         Cancellation:
             The request is withdrawn; what it was granted is passed on.
         """
-        waiter = TaskWaiter(self._waiting)
+        waiter = PromptWaiter(self._waiting)
         ask = waiter.owner = self._next(question)
         self._send((ask.number, ask.party, *question), waiter)
         try:
@@ -375,8 +376,10 @@ class RemoteClient(Client, Link):
         with self._mutex:
             if waiter is not None:
                 self._await_answer(waiter)
-            if loop is not None and loop not in self._ties and not self._closed:
-                self._serve(loop)  # the answer is for a task of this loop
+            if loop is not None and not self._closed:
+                tie = self._ties.get(loop) or self._serve(loop)
+                if waiter is not None:
+                    tie.has_sent = True  # the answer is for a task of this loop
             if not self._out and not self._cut:
                 sent = self._try_to_send(frame)
                 if sent == len(frame):  # what nearly always happens
@@ -497,11 +500,10 @@ class RemoteClient(Client, Link):
             else:
                 ready = poller.poll(None if left is None else ceil(min(left, _LONGEST) * 1_000))
                 with self._mutex:
-                    for fd, _ in ready:
-                        if self._waker is not None and fd == self._waker.fd:
-                            self._waker.clear()
-                        elif not self._finished:
-                            self._read()
+                    if ready != self._lone_reads and self._waker is not None and not self._closed:
+                        self._waker.clear()
+                    if ready and not self._finished:
+                        self._read()
                     woken = self._settle()
                 if woken or self._finished:
                     self._wake(woken)
@@ -511,6 +513,11 @@ class RemoteClient(Client, Link):
                 left = end - monotonic()
                 if left <= 0:
                     return
+
+    def _on_readable(self, tie: Tie) -> None:
+        super()._on_readable(tie)
+        if self._finished and not self._closed:
+            self._wake(())
 
     def _settle(self) -> Sequence[Waiter]:
         if self._finished:
