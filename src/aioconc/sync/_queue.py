@@ -111,8 +111,8 @@ class Queue(Exchange[T]):
                     pass
                 else:
                     self._streak += 1
-                    if self._putters:
-                        self._let_in()
+                    if self._reserved or self._putters:
+                        return self._taken([item])[0]
                     return item
             waiter = TaskWaiter(self._getters)
             if self._queue_getter(waiter):
@@ -174,8 +174,8 @@ class Queue(Exchange[T]):
                     if self._is_shutdown:
                         raise self._nothing_left() from None
                     raise QueueEmpty("the queue is empty") from None
-            if self._putters:
-                self._let_in()
+            if self._reserved or self._putters:
+                return self._taken([item])[0]
             return item
 
     # ------------------------------------------------------------------ putting

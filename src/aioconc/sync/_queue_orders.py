@@ -42,6 +42,9 @@ class _Lifo(Stock):
 
     take = deque.pop
 
+    def exchange(self, items: list[Any]) -> list[Any]:
+        return items  # came after all that are granted, so are before them
+
     def take_granted(self) -> Any:
         try:
             item = self.pop()
@@ -149,6 +152,10 @@ class _Heap:
         """Add an item that is granted to a getter at once."""
         self.put(item)
         self._granted += 1
+
+    def exchange(self, items: list[Any]) -> list[Any]:
+        """As many items as were taken; `take` looks at granted ones too."""
+        return items
 
     def take_granted(self) -> Any:
         """A getter goes on, with the item that is next."""

@@ -52,8 +52,8 @@ class SyncQueue(Generic[T]):
                 except IndexError:  # another thread was faster
                     pass
                 else:
-                    if queue._putters:
-                        queue._let_in()
+                    if queue._reserved or queue._putters:
+                        return queue._taken([item])[0]
                     return item
             waiter = ThreadWaiter(queue._getters)
             if queue._queue_getter(waiter):

@@ -188,6 +188,20 @@ async def test_items_keep_their_order_where_a_getter_is_cancelled() -> None:
     assert [items.get_nowait() for _ in range(3)] == [1, 2, 3]
 
 
+async def test_who_comes_before_a_getter_goes_on_takes_the_first_item() -> None:
+    """So items come out in their order, also where that getter is cancelled then."""
+    items: sync.Queue[int] = sync.Queue()
+    getters = [await queued(items.get()) for _ in range(2)]
+    await items.put_many(range(7))
+    assert items.qsize() == 5
+    found = [items.get_nowait(), await items.get(), *await items.get_many(2)]
+    getters[0].cancel()
+    await asyncio.gather(*getters, return_exceptions=True)
+    assert found == [0, 1, 2, 3]
+    assert getters[1].result() == 4
+    assert [items.get_nowait(), items.get_nowait()] == [5, 6]
+
+
 @pytest.mark.parametrize(
     ("kind", "order"), [(sync.LifoQueue, [1, 3, 2]), (sync.PriorityQueue, [1, 2, 3])]
 )

@@ -44,6 +44,7 @@ LISTED: dict[str, list[tuple[str, str]]] = {
     "those who wait are overtaken": [
         (TRAPS, "consumers_share_evenly"),
         (TRAPS, "nobody_overtakes_those_who_wait_for_a_lock"),
+        (TRAPS, "who_comes_before_a_getter_goes_on_takes_the_first_item"),
         (TRAPS, "room_made_without_the_mutex_belongs_to_who_waits"),
         (LOCKS, "it_is_handed_over_in_the_order_of_arrival"),
         (MODELS, "permits_are_conserved_and_granted_in_order"),
