@@ -40,10 +40,19 @@ class _Step(asyncio.Future[None]):
         """Have the task go on now."""
         go_on, context = self._go_on, self._context
         assert context is not None
-        _remove(self, go_on)
-        self.set_result(None)
-        del self._go_on, self._context  # they hold the task, whose frame holds this
-        context.run(go_on, self)
+        try:
+            _remove(self, go_on)
+            self.set_result(None)
+            del self._go_on, self._context  # they hold the task, whose frame holds this
+            context.run(go_on, self)
+        except BaseException:
+            # Ctrl+C may come at any line. Nobody else would have the task go on, or cancel it.
+            task: Any = getattr(go_on, "__self__", None)
+            if getattr(task, "_fut_waiter", None) is self:
+                if not self.done():
+                    self.set_result(None)
+                self.get_loop().call_soon(go_on, self, context=context)
+            raise
 
 
 class PromptWaiter(TaskWaiter):

@@ -1,7 +1,7 @@
 """The task that waits for an answer goes on in the callback that has read it."""
 
 import asyncio
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from typing import Any
 
 import pytest
@@ -117,6 +117,51 @@ def test_what_stops_the_loop_in_the_callback_breaks_nothing() -> None:
         with pytest.raises(KeyboardInterrupt):
             loop.run_until_complete(ask(interrupted=True))
         assert loop.run_until_complete(ask(interrupted=False)) == "answer"
+        loop.run_until_complete(ours.aclose())
+        loop.run_until_complete(theirs.aclose())
+    finally:
+        loop.close()
+
+
+class Interrupted:
+    """A context before which Ctrl+C comes, once."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.interrupts = 1
+
+    def run(self, *args: Any) -> Any:
+        if self.interrupts:
+            self.interrupts -= 1
+            raise KeyboardInterrupt
+        return self.context.run(*args)
+
+
+def test_an_interrupt_before_the_task_goes_on_leaves_that_to_a_later_turn() -> None:
+    """What was granted to it, it has as soon as the loop runs again."""
+    ours, theirs = open_channel()
+    loop = asyncio.new_event_loop()
+
+    async def ask() -> Any:
+        await ours.send("question")
+        return await ours.receive()
+
+    async def answer() -> None:
+        await asyncio.sleep(0)
+        waiter: Any = next(iter(ours._end._receivers))
+        waiter.future._context = Interrupted(waiter.future._context)
+        await theirs.send("answer")
+        await asyncio.sleep(60)
+
+    try:
+        task = loop.create_task(ask())
+        answering = loop.create_task(answer())
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(answering)
+        assert loop.run_until_complete(asyncio.wait_for(task, 60)) == "answer"
+        answering.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            loop.run_until_complete(answering)
         loop.run_until_complete(ours.aclose())
         loop.run_until_complete(theirs.aclose())
     finally:
