@@ -543,13 +543,16 @@ class Channel(ObjectStream[T]):
                 if waiter.granted or waiter.future.done():
                     return
                 end._take_back(waiter)
-            waiter.future.set_exception(TimeoutError(f"{what} in {timeout} s"))
+            waiter.future.set_result(None)
 
         timer = waiter.loop.call_later(timeout, time_is_up)
         try:
             await end._wait(waiter)
         finally:
             timer.cancel()
+        if not waiter.granted:
+            # Raised here: its future would hold the error, whose traceback holds the future.
+            raise TimeoutError(f"{what} in {timeout} s")
 
     async def _learn(self) -> None:
         """How the peer has ended, if it died."""

@@ -10,49 +10,10 @@ cancelled, or woken by others, goes on in a later turn.
 #       everything done.
 
 import asyncio
-from asyncio import get_running_loop
-from collections.abc import Callable, Sequence
-from contextvars import Context
+from collections.abc import Sequence
 from typing import Any
 
-from aioconc.sync._wait_queue import Owner, TaskWaiter, Waiter, WaitQueue
-
-_add = asyncio.Future.add_done_callback
-_remove = asyncio.Future.remove_done_callback
-
-
-class _Step(asyncio.Future[None]):
-    """Awaited by one task; it knows how that one goes on."""
-
-    __slots__ = ("_context", "_go_on")
-
-    _go_on: Callable[[Any], object]
-    _context: Context | None
-
-    def add_done_callback(
-        self, fn: Callable[[Any], object], *, context: Context | None = None
-    ) -> None:
-        _add(self, fn, context=context)
-        self._go_on = fn
-        self._context = context
-
-    def finish(self) -> None:
-        """Have the task go on now."""
-        go_on, context = self._go_on, self._context
-        assert context is not None
-        try:
-            _remove(self, go_on)
-            self.set_result(None)
-            del self._go_on, self._context  # they hold the task, whose frame holds this
-            context.run(go_on, self)
-        except BaseException:
-            # Ctrl+C may come at any line. Nobody else would have the task go on, or cancel it.
-            task: Any = getattr(go_on, "__self__", None)
-            if getattr(task, "_fut_waiter", None) is self:
-                if not self.done():
-                    self.set_result(None)
-                self.get_loop().call_soon(go_on, self, context=context)
-            raise
+from aioconc.sync._wait_queue import TaskWaiter, Waiter
 
 
 class PromptWaiter(TaskWaiter):
@@ -60,21 +21,32 @@ class PromptWaiter(TaskWaiter):
 
     __slots__ = ()
 
-    def __init__(self, queue: WaitQueue, owner: Owner = None) -> None:
-        self.queue = queue  # type: ignore[misc]  # as in `TaskWaiter`
-        self.owner = owner
-        self.value = None
-        self.granted = False
-        self.loop = loop = get_running_loop()
-        self.future = _Step(loop=loop)
-
     def go_on(self) -> bool:
-        """Have the task go on now, in a callback of its loop; False: it was cancelled before."""
-        step = self.future
-        assert type(step) is _Step
-        if step.done():
+        """Have the task go on now, in a callback of its loop; False: it is to be woken as usual."""
+        # How the task goes on is what the future would do in the next turn. That is asked for here
+        # and not noted when the task begins to wait: it would hold the task, whose frame holds this.
+        future: Any = self.future
+        callbacks = future._callbacks
+        # None: it was cancelled before, or awaited by what is no task and looks at it now and then.
+        # Several: somebody watches it.
+        if not callbacks or len(callbacks) > 1:
             return False
-        step.finish()
+        ((go_on, context),) = callbacks
+        try:
+            future.remove_done_callback(go_on)
+            future.set_result(None)
+            context.run(go_on, future)
+        except BaseException:
+            # Ctrl+C may come at any line. Nobody else would have the task go on, or cancel it.
+            waited_for: Any = getattr(getattr(go_on, "__self__", None), "_fut_waiter", None)
+            if waited_for is future:
+                if not future.done():
+                    future.set_result(None)
+                self.loop.call_soon(go_on, future, context=context)
+            raise
+        finally:
+            # They hold the task, and the traceback of what it raises holds this frame.
+            del callbacks, go_on
         return True
 
 

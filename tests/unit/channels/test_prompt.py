@@ -1,7 +1,9 @@
 """The task that waits for an answer goes on in the callback that has read it."""
 
 import asyncio
-from contextvars import Context, ContextVar
+import gc
+import weakref
+from contextvars import ContextVar, copy_context
 from typing import Any
 
 import pytest
@@ -124,11 +126,11 @@ def test_what_stops_the_loop_in_the_callback_breaks_nothing() -> None:
 
 
 class Interrupted:
-    """A context before which Ctrl+C comes, once."""
+    """A context before which Ctrl+C comes once, after it was told so."""
 
-    def __init__(self, context: Context) -> None:
-        self.context = context
-        self.interrupts = 1
+    def __init__(self) -> None:
+        self.context = copy_context()
+        self.interrupts = 0
 
     def run(self, *args: Any) -> Any:
         if self.interrupts:
@@ -141,6 +143,7 @@ def test_an_interrupt_before_the_task_goes_on_leaves_that_to_a_later_turn() -> N
     """What was granted to it, it has as soon as the loop runs again."""
     ours, theirs = open_channel()
     loop = asyncio.new_event_loop()
+    context: Any = Interrupted()
 
     async def ask() -> Any:
         await ours.send("question")
@@ -148,13 +151,12 @@ def test_an_interrupt_before_the_task_goes_on_leaves_that_to_a_later_turn() -> N
 
     async def answer() -> None:
         await asyncio.sleep(0)
-        waiter: Any = next(iter(ours._end._receivers))
-        waiter.future._context = Interrupted(waiter.future._context)
+        context.interrupts = 1
         await theirs.send("answer")
         await asyncio.sleep(60)
 
     try:
-        task = loop.create_task(ask())
+        task = loop.create_task(ask(), context=context)
         answering = loop.create_task(answer())
         with pytest.raises(KeyboardInterrupt):
             loop.run_until_complete(answering)
@@ -166,3 +168,80 @@ def test_an_interrupt_before_the_task_goes_on_leaves_that_to_a_later_turn() -> N
         loop.run_until_complete(theirs.aclose())
     finally:
         loop.close()
+
+
+@pytest.mark.parametrize("watches", [False, True])
+async def test_who_awaits_without_a_task_has_the_answer(watches: bool) -> None:
+    """A coroutine driven by hand: by who looks at its future now and then, or has it call."""
+    ours, theirs = open_channel()
+    heard: list[Any] = []
+    async with ours, theirs:
+        await ours.send("question")
+        driven = ours.receive()
+        future: Any = driven.send(None)
+        future._asyncio_future_blocking = False
+        if watches:
+            future.add_done_callback(heard.append)
+        await theirs.send("answer")
+        while not future.done() or len(heard) < watches:
+            await asyncio.sleep(0)
+        with pytest.raises(StopIteration) as ended:
+            driven.send(None)
+        assert ended.value.value == "answer"
+        assert heard == [future] * watches
+
+
+async def test_who_watches_the_task_is_called_in_a_later_turn() -> None:
+    """Two are to hear of the answer: both do as of any future, first come first."""
+    ours, theirs = open_channel()
+    order: list[Any] = []
+    async with ours, theirs:
+        await ours.send("question")
+        task = asyncio.create_task(waits(ours, order))
+        await asyncio.sleep(0)
+        future: Any = task._fut_waiter  # type: ignore[attr-defined]
+        future.add_done_callback(lambda _: order.append("watcher"))
+        await theirs.send("answer")
+        await task
+        while len(order) < 2:
+            await asyncio.sleep(0)
+        assert order == ["answer", "watcher"]
+
+
+class Held:
+    """Something that the task has when it fails."""
+
+
+async def fails(ours: Any, how: str, references: list[Any]) -> None:
+    held = Held()
+    references.append(weakref.ref(held))
+    timeout = 0.001 if how == "timeout" else None
+    try:
+        await ours.receive(timeout=timeout)
+    except BaseException as error:
+        raise ValueError from error
+
+
+@pytest.mark.parametrize("how", ["cancel", "end", "timeout"])
+async def test_a_task_that_failed_is_not_kept(how: str) -> None:
+    """Nothing holds it in a circle: what it had is gone with its error, without a collection."""
+    ours, theirs = open_channel()
+    references: list[Any] = []
+    gc.collect()
+    gc.disable()
+    try:
+        async with ours, theirs:
+            await ours.send("question")
+            task = asyncio.create_task(fails(ours, how, references))
+            await asyncio.sleep(0)
+            if how == "cancel":
+                task.cancel()
+            elif how == "end":
+                await theirs.close_send()
+            await asyncio.wait([task])
+            assert isinstance(task.exception(), ValueError)
+            del task
+            await asyncio.sleep(0)
+            assert references[0]() is None
+    finally:
+        gc.enable()
