@@ -215,6 +215,8 @@ async def managers(manager: Manager, items: SharedQueue[int], table: SharedDict[
     count: int = items.qsize()  # error
     await table.set("a", "b")  # error
     table.sync["a"] = "b"  # error
+    _ = [*table]  # error
+    _ = "a" in manager.list("ab")  # error
     with manager.Lock():  # error
         pass
     async with manager.Lock().sync:  # error

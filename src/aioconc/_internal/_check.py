@@ -10,12 +10,12 @@ from typing import Any
 
 
 def check_count(name: str, value: Any, *, least: int = 1, remedy: str = "") -> int:
-    """An int >= `least`; bool is refused, since True is a slip here."""
+    """An int >= `least`, also of a subclass's; bool is refused, since True is a slip here."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an int >= {least}, got {value!r}{_tail(remedy)}")
     if value < least:
         raise ValueError(f"{name} must be an int >= {least}, got {value!r}{_tail(remedy)}")
-    return value
+    return int(value)
 
 
 def check_limit(name: str, value: Any) -> int | float:

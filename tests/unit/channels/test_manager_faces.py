@@ -280,6 +280,24 @@ async def test_a_condition_wants_its_lock_held(manager: Manager) -> None:
         await in_thread(condition.sync.wait)
 
 
+async def test_who_gives_up_before_it_waits_holds_the_lock_again(manager: Manager) -> None:
+    """Cancelled in a turn of the loop before anything was asked; it does not wait for itself."""
+    condition = manager.Condition()
+
+    async def wait() -> None:
+        async with condition:
+            manager._client._streak = 1_000  # so that the next call begins with a turn
+            await condition.wait()
+
+    task = asyncio.create_task(wait())
+    while not await condition.locked():
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 10)
+    assert not await condition.locked()
+
+
 async def test_threads_wait_for_a_condition(manager: Manager) -> None:
     """With a time limit, and for something to become true."""
     condition, found, ready = manager.Condition(), list[int](), threading.Event()
@@ -654,6 +672,26 @@ async def test_no_change_of_a_dict_is_lost(manager: Manager) -> None:
 
     await asyncio.gather(in_thread(count), in_thread(count), count_too(), count_too())
     assert await table["n"] == 200
+
+
+async def test_a_table_is_not_looked_through_without_the_broker(manager: Manager) -> None:
+    """`for` and `in`, which would never end, are refused; the first says what to write."""
+    items: Any = manager.list("ab")
+    table: Any = manager.dict({"a": 1})
+    with pytest.raises(TypeError, match=r"write `await items.copy\(\)`; threads .* `items.sync`"):
+        list(items)
+    with pytest.raises(TypeError, match=r"`await table.keys\(\)` or `await table.contains\(key\)`"):
+        list(table)
+    for either in (items, table):
+        with pytest.raises(TypeError, match="is not iterable"):
+            _ = "a" in either
+
+
+async def test_any_word_is_a_key_of_an_update(manager: Manager) -> None:
+    """Also those that parameters are called."""
+    table = manager.dict()
+    await table.update(self=1, other=2)
+    assert await table.copy() == {"self": 1, "other": 2}
 
 
 async def test_a_list_has_the_methods_of_a_list(manager: Manager) -> None:

@@ -1,6 +1,7 @@
 """The connections of a manager: half frames, strangers, slow readers, closed loops."""
 
 import asyncio
+import enum
 import gc
 import os
 import socket
@@ -70,6 +71,33 @@ async def no_lines(manager: Manager) -> None:
 
 
 # ------------------------------------------------------------------ other ends
+
+
+async def test_numbers_of_other_classes_are_sent_as_numbers(
+    manager: Manager, elsewhere: Elsewhere
+) -> None:
+    """The process of the manager may not know the class, and would trust nobody who sends it."""
+
+    class Place(enum.IntEnum):  # which cannot even be pickled
+        LAST = 1
+
+    items = elsewhere.has(manager.list("ab"))
+    assert await items[Place.LAST] == "b" and await items[: Place.LAST] == ["a"]
+    await items.set(Place.LAST, "c")
+    await items.insert(Place.LAST, "d")
+    await items.delete(slice(Place.LAST, None, Place.LAST))
+    await items.extend("xy")
+    assert await items.pop(Place.LAST) == "x"
+    await items.delete(Place.LAST)
+    assert await items.copy() == ["a"]
+    permits, condition = elsewhere.has(manager.Semaphore(0)), elsewhere.has(manager.Condition())
+    permits.release(Place.LAST)
+    assert await permits.acquire()
+    async with condition:
+        condition.notify(Place.LAST)
+    queue = elsewhere.has(manager.Queue())
+    await queue.put("item")
+    assert await queue.get_many(Place.LAST) == ["item"]
 
 
 async def test_a_message_that_was_cut_off_is_none(manager: Manager) -> None:

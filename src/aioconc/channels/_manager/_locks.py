@@ -46,11 +46,14 @@ class LockThing(Thing):
         self.death: Death | None = None
         self.conditions: list[ConditionThing] = []
 
-    def acquire(self, request: Request, recover: bool) -> None:
-        """Take it."""
+    def acquire(self, request: Request, recover: bool, held: int = 0) -> None:
+        """Take it; at once, if this process holds it yet by the request that is called `held`."""
         request.data = _Wish(recover)
         if self.holder is None:
             self._offer(request)
+        elif self.is_held_by(request.party.connection, held):
+            self.holder = request
+            request.grant()
         else:
             request.wait(self.waiters)
 

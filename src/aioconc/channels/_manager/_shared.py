@@ -89,6 +89,13 @@ class Shared:
         """A line of a program that uses it."""
         return f"{self._called}{line}" if line[0] == "[" else f"{self._called}.{line}"
 
+    def _not_iterable(self, line: str) -> TypeError:
+        """The error of `for` and `in`, which cannot wait."""
+        return TypeError(
+            f"a {type(self).__name__} is not iterable, since the broker has to be asked: write "
+            f"`{line}`; threads iterate over `{self._called}.sync`"
+        )
+
     def _ask(self, what: str, *args: Any) -> Steps[Any]:
         """One question; its answer."""
         _, value = yield self._number, what, *args

@@ -98,16 +98,19 @@ class SharedCondition(SharedHeld):
 
     def _waiting(self) -> Steps[None]:
         held = self._let_go("wait on")
+        # By which the broker knows that this process holds the lock.
+        ask = held[0]
         given_up: BaseException | None = None
         died: OwnerDied | None = None
         try:
-            ask, (_, died) = yield self._number, "wait", held[0].number
+            ask, (_, died) = yield self._number, "wait", ask.number
             self._hold(ask, held)
         except (CancelledError, KeyboardInterrupt, TimeUp) as error:
             given_up = error
             while True:
                 try:
-                    ask, died = yield self._lock._number, "acquire", True
+                    # Who gave up before anything was asked has not let go of it.
+                    ask, died = yield self._lock._number, "acquire", True, ask.number
                     self._hold(ask, held)
                     break
                 except CancelledError as again:
@@ -152,7 +155,7 @@ class SharedCondition(SharedHeld):
         Raises:
             RuntimeError: nobody in this process holds the lock.
         """
-        check_count("n", n)
+        n = check_count("n", n)
         self._check_held("notify")
         self._tell("notify", n)
 

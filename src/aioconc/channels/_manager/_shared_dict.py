@@ -1,8 +1,8 @@
 """Shared dicts, as programs hold them.
 
 It guarantees that each call is one step, which no other process comes between, unless it says that
-it goes in parts. Changes that depend
-on what is there are computed in the process that asks, and tried again if another was faster.
+it goes in parts. Changes that depend on what is there are computed in the process that asks, and
+tried again if another was faster.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
@@ -67,6 +67,10 @@ class SharedDict(Shared, Generic[K, V]):
         """
         return self._asked("[key]", _get(self, key, _MISSING))
 
+    def __iter__(self) -> None:
+        # Else `for` and `in` would ask for the keys 0, 1, 2, ... without an end.
+        raise self._not_iterable("await table.keys()` or `await table.contains(key)")
+
     async def set(self, key: K, value: V) -> None:
         """Set the value of a key.
 
@@ -124,7 +128,7 @@ class SharedDict(Shared, Generic[K, V]):
         """
         return await self._do(_setdefault(self, key, default))
 
-    async def update(self, other: Mapping[K, V] | Iterable[tuple[K, V]] = (), **more: V) -> None:
+    async def update(self, other: Mapping[K, V] | Iterable[tuple[K, V]] = (), /, **more: V) -> None:
         """Set many.
 
         Up to 1,000 keys, or 64 KiB of values, are set in one step. More come in parts, so that no

@@ -4,6 +4,7 @@ It guarantees that each call is one step, which no other process comes between, 
 it goes in parts.
 """
 
+import operator
 from collections.abc import Callable, Iterable, MutableSequence
 from typing import Any, Generic, TypeVar, overload
 
@@ -50,6 +51,10 @@ class SharedList(Shared, Generic[T]):
             Nothing is lost.
         """
         return self._asked("[index]", _get(self, index))
+
+    def __iter__(self) -> None:
+        # Else `for` and `in` would ask for the items 0, 1, 2, ... without an end.
+        raise self._not_iterable("await items.copy()")
 
     async def set(self, index: int, item: T) -> None:
         """Replace an item.
@@ -278,20 +283,28 @@ def _pack(item: object) -> bytes:
     return packed(item, "an item of a shared list")
 
 
+def _plain(index: int | slice) -> Any:
+    """The index, of built-in types: others may be unknown in the process of the manager."""
+    if isinstance(index, slice):
+        bounds = index.start, index.stop, index.step
+        return slice(*(None if each is None else operator.index(each) for each in bounds))
+    return operator.index(index)
+
+
 def _get(table: Shared, index: int | slice) -> Steps[Any]:
     if isinstance(index, slice):
-        items, _ = yield from _whole(table, "slice", index)
+        items, _ = yield from _whole(table, "slice", _plain(index))
         return items
-    _, data = yield table._number, "get", index
+    _, data = yield table._number, "get", _plain(index)
     return unpacked(data)
 
 
 def _set(table: Shared, index: int, item: object) -> Steps[None]:
-    yield table._number, "set", index, *pack_items([item])
+    yield table._number, "set", operator.index(index), *pack_items([item])
 
 
 def _delete(table: Shared, index: int | slice) -> Steps[None]:
-    yield table._number, "delete", index
+    yield table._number, "delete", _plain(index)
 
 
 def _extend(table: Shared, items: Iterable[object]) -> Steps[None]:
@@ -305,11 +318,11 @@ def _extend(table: Shared, items: Iterable[object]) -> Steps[None]:
 
 
 def _insert(table: Shared, index: int, item: object) -> Steps[None]:
-    yield table._number, "insert", index, *pack_items([item])
+    yield table._number, "insert", operator.index(index), *pack_items([item])
 
 
 def _pop(table: Shared, index: int) -> Steps[Any]:
-    _, data = yield table._number, "pop", index
+    _, data = yield table._number, "pop", operator.index(index)
     return unpacked(data)
 
 

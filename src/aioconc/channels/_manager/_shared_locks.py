@@ -403,7 +403,7 @@ class SharedSemaphore(SharedHeld):
             ValueError: `n` is below 1.
         """
         client = self._ready()
-        check_count("n", n)
+        n = check_count("n", n)
         with client._mutex:
             self._check_release(n)
             self._note().give(client._party(), n)
