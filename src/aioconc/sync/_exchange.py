@@ -11,11 +11,12 @@ that is left to the two faces, which call `_queue_getter`, wait, and call `_take
 # to no `qsize`. A putter keeps its item until it goes on, and has a place until then.
 #
 #   Rule 1: a getter waits only while no item is free: an item that comes then is granted at once.
-#           So who comes takes what is free and need not look whether others wait. If granted items
-#           were put before it, he exchanges it for the first of those: items come out in the order
-#           in which they were put, also if the getter that one was granted to is cancelled then.
-#           (A thread that is interrupted between the two steps, while another takes a grant back,
-#           is ahead of the item that came back: nothing is lost, and no waiter is overtaken.)
+#           So who comes takes what is free and need not look whether others wait. While items are
+#           granted, which were put before, he is given the first of those, and the free one is
+#           granted in its place: items come out in the order in which they were put, whoever is
+#           cancelled. To look whether any are granted and to take a free one is one step under the
+#           GIL, which is not let go of before the call; were another thread in between, nothing
+#           would be lost, but a consumer could see two items in the other order.
 #   Rule 2: a putter waits only while free items fill `_room`. What is free is taken without the
 #           mutex, so room is made without it: who does that looks for putters after it, who waits
 #           looks for room once he is in the queue, and who comes to put lets those first who wait.
@@ -97,12 +98,18 @@ class Exchange(Waitable, Generic[T]):
         items: list[T] = []
         try:
             while self._items and len(items) < most:
-                items.append(self._take())
+                items.append(self._take_next() if self._reserved else self._take())
         except IndexError:  # another thread was faster
             pass
-        if items and (self._reserved or self._putters):
-            return self._taken(items)
+        if items and self._putters:
+            self._let_in()
         return items
+
+    def _take_next(self) -> T:
+        """Take the item that is next, granted ones included; IndexError: none is free."""
+        with self._mutex:
+            item: T = self._items.take_next()
+            return item
 
     def _queue_getter(self, waiter: Waiter) -> bool:
         """Queue the waiter for an item; False: there is a free one by now."""
@@ -254,14 +261,11 @@ class Exchange(Waitable, Generic[T]):
 
     # ------------------------------------------------------------------ those who wait
 
-    def _taken(self, items: list[T]) -> list[T]:
-        """These were taken while others wait or are on their way: what the taker has instead."""
+    def _let_in(self) -> None:
+        """Items were taken: the room is for those who wait for it."""
         with self._mutex:
-            if self._reserved:
-                items = self._items.exchange(items)
             woken = self._settle()
         self._wake(woken)
-        return items
 
     def _settle(self) -> Sequence[Waiter]:
         """With the mutex: grant room to those who wait for it; at the end, refuse all who wait."""

@@ -106,13 +106,13 @@ class Queue(Exchange[T]):
         while True:
             if self._items:
                 try:
-                    item = self._take()
+                    item = self._take_next() if self._reserved else self._take()
                 except IndexError:  # another thread was faster
                     pass
                 else:
                     self._streak += 1
-                    if self._reserved or self._putters:
-                        return self._taken([item])[0]
+                    if self._putters:
+                        self._let_in()
                     return item
             waiter = TaskWaiter(self._getters)
             if self._queue_getter(waiter):
@@ -166,16 +166,16 @@ class Queue(Exchange[T]):
             refuse(self)
         while True:
             try:
-                item = self._take()
+                item = self._take_next() if self._reserved else self._take()
             except IndexError:
-                with self._mutex:  # who has it may be about to exchange the only free item
+                with self._mutex:  # a LIFO queue may be about to give another one back
                     if self._items:
                         continue
                     if self._is_shutdown:
                         raise self._nothing_left() from None
                     raise QueueEmpty("the queue is empty") from None
-            if self._reserved or self._putters:
-                return self._taken([item])[0]
+            if self._putters:
+                self._let_in()
             return item
 
     # ------------------------------------------------------------------ putting

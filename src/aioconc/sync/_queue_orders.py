@@ -42,8 +42,7 @@ class _Lifo(Stock):
 
     take = deque.pop
 
-    def exchange(self, items: list[Any]) -> list[Any]:
-        return items  # came after all that are granted, so are before them
+    take_next = deque.pop  # free ones came after all that are granted
 
     def take_granted(self) -> Any:
         try:
@@ -124,7 +123,8 @@ class _Heap:
         self._number = 0
 
     def __len__(self) -> int:
-        return len(self._entries) - self._granted
+        # Not below 0: asked without the mutex, it may see one number before and one after a change.
+        return max(0, len(self._entries) - self._granted)
 
     def put(self, item: Any) -> None:
         """Add an item; if it cannot be compared, it raises and changes nothing."""
@@ -144,18 +144,18 @@ class _Heap:
     def take(self) -> Any:
         """Take the lowest; IndexError: none is free."""
         with self._mutex:
-            if len(self) <= 0:
-                raise IndexError("no item is free")
-            return self._pop()
+            return self.take_next()
+
+    def take_next(self) -> Any:
+        """As `take`, with the mutex."""
+        if not len(self):
+            raise IndexError("no item is free")
+        return self._pop()
 
     def put_granted(self, item: Any) -> None:
         """Add an item that is granted to a getter at once."""
         self.put(item)
         self._granted += 1
-
-    def exchange(self, items: list[Any]) -> list[Any]:
-        """As many items as were taken; `take` looks at granted ones too."""
-        return items
 
     def take_granted(self) -> Any:
         """A getter goes on, with the item that is next."""

@@ -33,10 +33,10 @@ class Stock(deque[Any]):
         """Add an item that is granted to a getter at once."""
         self.granted.append(item)
 
-    def exchange(self, items: list[Any]) -> list[Any]:
-        """As many items as were taken: those that are next, if granted ones are before them."""
-        self.granted.extend(items)
-        return [self.granted.popleft() for _ in items]
+    def take_next(self) -> Any:
+        """Take the item that is next, of all, if one is free; that one is granted in its place."""
+        self.granted.append(self.popleft())
+        return self.granted.popleft()
 
     def take_granted(self) -> Any:
         """A getter goes on, with the item that is next."""

@@ -48,12 +48,12 @@ class SyncQueue(Generic[T]):
         while True:
             if queue._items:
                 try:
-                    item = queue._take()
+                    item = queue._take_next() if queue._reserved else queue._take()
                 except IndexError:  # another thread was faster
                     pass
                 else:
-                    if queue._reserved or queue._putters:
-                        return queue._taken([item])[0]
+                    if queue._putters:
+                        queue._let_in()
                     return item
             waiter = ThreadWaiter(queue._getters)
             if queue._queue_getter(waiter):

@@ -1,6 +1,7 @@
 """Threads and loops at once, with the interpreter switching between them all the time."""
 
 import asyncio
+import contextlib
 import random
 import sys
 import threading
@@ -169,6 +170,45 @@ def share_items(kind: Any, rounds: int, seed: int) -> None:
     assert (items._room, items._reserved) == (items.maxsize, 0)
 
 
+def keep_order(maxsize: int, rounds: int, seed: int) -> None:
+    """Each of several consumers sees what one producer put in the order in which it was put."""
+    items: sync.Queue[int] = sync.Queue(maxsize)
+    seen: list[list[int]] = [[] for _ in range(5)]
+
+    def put() -> None:
+        for number in range(rounds):
+            items.sync.put(number)
+        items.shutdown()
+
+    def get_in_thread(mine: list[int], chance: random.Random) -> None:
+        while True:
+            try:
+                mine.append(items.sync.get(timeout=chance.choice([None, 0.0001])))
+            except sync.QueueEmpty:
+                continue
+            except sync.QueueShutDown:
+                return
+
+    def get_in_loop() -> None:
+        async def get(mine: list[int]) -> None:
+            mine.append(await items.get())
+
+        async def consume(mine: list[int], chance: random.Random) -> None:
+            with contextlib.suppress(sync.QueueShutDown):
+                while True:
+                    await cancelled_at_random(get(mine), chance)
+
+        async def main() -> None:
+            await asyncio.gather(*(consume(seen[n], random.Random(seed + n)) for n in (2, 3, 4)))
+
+        asyncio.run(main())
+
+    threads = [lambda n=n: get_in_thread(seen[n], random.Random(seed + n)) for n in (0, 1)]
+    together(put, get_in_loop, *threads)
+    assert [mine == sorted(mine) for mine in seen] == [True] * 5
+    assert sorted(number for mine in seen for number in mine) == list(range(rounds))
+
+
 @pytest.mark.parametrize("name", HELD)
 def test_permits_are_conserved_between_threads_and_loops(name: str) -> None:
     """No permit is lost or doubled, whoever gives up when."""
@@ -179,6 +219,12 @@ def test_permits_are_conserved_between_threads_and_loops(name: str) -> None:
 def test_items_are_conserved_between_threads_and_loops(kind: Any) -> None:
     """No item is lost or doubled, whoever gives up when."""
     share_items(kind, rounds=200, seed=1)
+
+
+@pytest.mark.parametrize("maxsize", [0, 2])
+def test_each_consumer_sees_the_order_of_a_producer(maxsize: int) -> None:
+    """Threads and tasks that take at once, wait and give up do not overtake one another."""
+    keep_order(maxsize, rounds=2_000, seed=1)
 
 
 @pytest.mark.slow
@@ -197,3 +243,12 @@ def test_items_are_conserved_for_long(kind: Any) -> None:
     """The same in many runs."""
     for seed in range(30):
         share_items(kind, rounds=150, seed=100 * seed)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("maxsize", [0, 2])
+def test_each_consumer_sees_the_order_for_long(maxsize: int) -> None:
+    """The same in many runs."""
+    for seed in range(30):
+        keep_order(maxsize, rounds=1_000, seed=100 * seed)
