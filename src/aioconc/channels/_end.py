@@ -20,7 +20,7 @@ from aioconc._wire._body import Parts, put_together
 from aioconc._wire._channel import Machine
 from aioconc._wire._descriptors import Descriptor
 from aioconc.channels._errors import BrokenChannel, ChannelClosed, EndOfStream, PeerDied
-from aioconc.channels._link import LONE, Frame, Link
+from aioconc.channels._link import LONE, Frame, Link, Parked
 from aioconc.channels._packing import ENOUGH_BYTES, Raw, laden_among, own, unpack_many
 from aioconc.errors import SerializationError
 from aioconc.sync._wait_queue import Waiter, WaitQueue, running_loop
@@ -158,13 +158,16 @@ class End(Link):
             ):
                 # What is there already is had without a turn of the loop. Often it is: whoever
                 # was sent something has answered meanwhile.
-                if self._read() and (self._senders or self._cut):
+                self._read()
+                if self._senders or self._cut:
                     woken = self._settle()
             if machine.ready > self._reserved:
                 taken = self._take(most, only_bytes)
             elif machine.stopped or (not self._reserved and (machine.peer_ended or self._finished)):
                 taken = REFUSED
             else:
+                if self._leader is LONE:
+                    self._put_lone_first()
                 self._receivers.add(waiter)
         if woken:
             self._wake(woken)
@@ -176,48 +179,75 @@ class End(Link):
         That is what a worker does most of the time. None: somebody does, or there is more to it
         than an item; it is to be done with a waiter then.
         """
-        with self._mutex:
-            if (
-                self._leader is not None
-                or self._ties
-                or self._receivers
-                or self._senders
-                or self._flushed
-                or self._out
-                or self._finished
-                or self.machine.peer_ended
-                or self.machine.stopped
-            ):
-                return None
-            poller = self._poller_of_lone()
-            self._leader = LONE
-        raw = None
+        raw: Raw | None = None
         woken: Sequence[Waiter] = ()
-        leads = True
+        following: Parked | None = None
+        leads = False
         try:
+            with self._mutex:
+                if (
+                    self._leader is not None
+                    or self._ties
+                    or self._receivers
+                    or self._senders
+                    or self._flushed
+                    or self._out
+                    or self._finished
+                    or self.machine.peer_ended
+                    or self.machine.stopped
+                ):
+                    return None
+                poller = self._poller_of_lone()
+                self._leader = LONE
+                leads = True
             ready = poller.poll()
             with self._mutex:
-                if ready == self._lone_reads and not self._closed:
-                    self._read()
-                    machine = self.machine
-                    if self._receivers or self._senders or self._flushed:
-                        woken = self._settle()
-                    elif machine.ready > self._reserved:
-                        raw = machine.take()
-                        if machine.taken >= machine.half:
-                            self._tell_taken()
-                elif self._waker is not None and not self._closed:
-                    self._waker.clear()
-                if not self._parked and not self._closed:
-                    # `_leave`, where nobody follows.
-                    self._leader = None
-                    leads = False
+                waiter = self._leader
+                if waiter is LONE:
+                    if ready == self._lone_reads and not self._closed:
+                        self._read()
+                        machine = self.machine
+                        if self._senders or self._flushed:
+                            woken = self._settle()
+                        if machine.ready > self._reserved:
+                            raw = machine.take()
+                            if machine.taken >= machine.half:
+                                self._tell_taken()
+                    elif self._waker is not None and not self._closed:
+                        self._waker.clear()
+                    if self._parked or self._closed:
+                        following = self._follow(LONE)
+                    else:
+                        self._leader = None
+                leads = False
         finally:
-            if leads:
-                self._leave(LONE)
+            if leads:  # KeyboardInterrupt
+                self._stop_leading()
+        if following is not None:
+            following.wake()
         if woken:
             self._wake(woken)
+        if waiter is not LONE:
+            self._park(waiter, None)
+            taken = self.take_granted(waiter, 1)
+            if not isinstance(taken, str):
+                (raw,) = taken
         return raw
+
+    def _put_lone_first(self) -> None:
+        """With the mutex: the thread that waits without a waiter gets one, since others come."""
+        self._leader = waiter = Parked(self._receivers, self)
+        self._receivers.add(waiter)
+
+    def _stop_leading(self) -> None:
+        """`take_leading` was interrupted while it led."""
+        with self._mutex:
+            waiter = self._leader
+            following = self._follow(waiter)
+            woken = () if waiter is LONE else self._take_back(waiter)
+        if following is not None:
+            following.wake()
+        self._wake(woken)
 
     def take_granted(
         self, waiter: Waiter, most: int, *, only_bytes: bool = False

@@ -70,8 +70,8 @@ _TOO_MANY: Final = getattr(errno, "ETOOMANYREFS", -1)
 # What `poll` takes, in milliseconds.
 _LONGEST: Final = 0x7FFF_FFFF
 
-# Leads in place of a waiter: a thread that polls while nobody else uses the link. It is in no queue,
-# so it is stirred whenever somebody else begins to.
+# Leads in place of a waiter: a thread that polls while nobody else uses the link. It is in no queue;
+# who waits for the same thing puts it there first.
 LONE: Final[Any] = object()
 
 # All links of this process. A forked child closes its copies of their descriptors, which would
@@ -460,6 +460,12 @@ class Link(Waitable):
         """Poll once, and move what can be moved."""
         waker = self._waker
         assert waker is not None
+        if self._finished:
+            # Who found that the stream has ended has told those that wait, but not who came just
+            # then. Nothing more comes that would have it told.
+            with self._mutex:
+                woken = self._settle()
+            self._wake(woken)
         poll = select.poll()
         mask = 0 if self._finished else select.POLLIN
         if sends:
@@ -485,27 +491,33 @@ class Link(Waitable):
         """The thread waits no more; if nobody leads now, another one does."""
         with self._mutex:
             self._parked.pop(waiter, None)
-            if self._leader is waiter:
-                self._leader = None
-                if self._closed:
-                    self._close_socket()
-            if self._leader is not None:
-                return
-            following = next(iter(self._parked), None)
-            if following is not None:
-                del self._parked[following]
+            following = self._follow(waiter)
         if following is not None:
             following.wake()
+
+    def _follow(self, waiter: Any) -> Parked | None:
+        """With the mutex: the waiter leads no more. Who is to be woken to lead."""
+        if self._leader is waiter:
+            self._leader = None
+            if self._closed:
+                self._close_socket()
+        if self._leader is not None:
+            return None
+        following = next(iter(self._parked), None)
+        if following is not None:
+            del self._parked[following]
+        return following
 
     def _poller_of_lone(self) -> Any:
         """With the mutex: what `LONE` polls. It is told of the socket alone in `_lone_reads`."""
         if self._poller is None:
             if self._waker is None:
                 self._waker = Waker()
-            self._poller = select.poll()
-            self._poller.register(self._sock, select.POLLIN)
-            self._poller.register(self._waker.fd, select.POLLIN)
+            poller = select.poll()
+            poller.register(self._sock, select.POLLIN)
+            poller.register(self._waker.fd, select.POLLIN)
             self._lone_reads = [(self._sock.fileno(), select.POLLIN)]
+            self._poller = poller
         return self._poller
 
     def _notify_leader(self) -> None:
