@@ -211,6 +211,33 @@ def test_a_notification_of_one_that_gives_up_wakes_another(answered: bool) -> No
     assert b.value(second) == (True, None)
 
 
+def test_who_gave_up_before_it_was_told_takes_the_lock_in_its_own_place() -> None:
+    """Before it had asked to wait, and after it was notified; others wait for their turn."""
+    lock = LockThing()
+    number, (a, b, _) = broker_with(lock)
+    condition = a.broker.add(ConditionThing(lock))
+    first = take(a, number)
+    waiting = take(b, number)
+    again = a.ask(number, "acquire", True, first)
+    assert a.has(again) and not b.answers
+    a.tell(number, "release", first, False)
+    assert not b.answers, "that request holds it no more"
+    wait = a.ask(condition, "wait", again)
+    assert b.has(waiting) and not a.has(wait)
+    b.tell(condition, "notify", 1)
+    b.tell(number, "release", waiting, False)
+    assert a.value(wait) == (True, None)
+    once_more = a.ask(number, "acquire", True, again)
+    assert a.has(once_more)
+    a.cancel(wait)
+    last = take(b, number)
+    assert not b.has(last)
+    a.tell(number, "release", once_more, False)
+    assert b.has(last)
+    stranger = a.ask(number, "acquire", True, last)
+    assert not a.has(stranger), "numbers are of one process"
+
+
 def test_a_dead_waiter_passes_its_notification_on() -> None:
     """As if it had given up."""
     lock, condition, (a, b, c, _) = a_condition()
@@ -289,6 +316,21 @@ def test_a_permit_that_is_not_wanted_any_more_goes_on() -> None:
 
 
 # ------------------------------------------------------------------ the end of the manager
+
+
+def test_a_cancel_of_what_was_refused_gives_no_permit_back() -> None:
+    """The process has another one, which it keeps."""
+    permits, (a, b, _) = broker_with(SemaphoreThing(1, bounded=False))
+    taken = a.ask(permits, "acquire")
+    refused = a.ask(permits, "!acquire")
+    assert isinstance(a.error(refused), TimeoutError)
+    a.cancel(refused)
+    wanted = b.ask(permits, "acquire")
+    assert not b.has(wanted)
+    a.cancel(taken)
+    a.cancel(taken)
+    assert b.has(wanted)
+    assert a.value(a.ask(permits, "look")) == (0, 0)
 
 
 def test_who_waits_hears_of_the_end_and_who_comes() -> None:

@@ -127,9 +127,9 @@ class Client(Waitable):
         """
         waiter = PromptWaiter(self._waiting)
         ask = waiter.owner = self._next(question)
-        self._send((ask.number, ask.party, *question), waiter)
         try:
             try:
+                self._send((ask.number, ask.party, *question), waiter)
                 await waiter.future
             except BaseException:
                 self._give_up(waiter)
@@ -147,8 +147,12 @@ class Client(Waitable):
             return self._block_for_now(question)
         waiter = self._thread_waiter()
         ask = waiter.owner = self._next(question)
-        self._send((ask.number, ask.party, *question), waiter)
         try:
+            try:
+                self._send((ask.number, ask.party, *question), waiter)
+            except BaseException:  # KeyboardInterrupt
+                self._give_up(waiter)
+                raise
             if not self._park(waiter, timeout):
                 return None
             return ask, _outcome(waiter)
@@ -161,6 +165,10 @@ class Client(Waitable):
             return self.block(None, (thing, NOW + what, *args))
         except TimeoutError:
             return None
+
+    def withdraw(self, ask: Ask) -> None:
+        """Nobody acts on the answer to that, which was no error."""
+        self._send(ask.cancelled)
 
     def tell(self, thing: int, what: str, *args: Any) -> None:
         """Send what needs no answer."""
@@ -374,12 +382,17 @@ class RemoteClient(Client, Link):
         frame = _frame(message)
         flushed: Parked | None = None
         with self._mutex:
+            if loop is not None and not self._closed:
+                try:
+                    tie = self._ties.get(loop) or self._serve(loop)
+                except OSError:  # too many open files
+                    if waiter is not None:  # who would not hear
+                        raise
+                else:
+                    if waiter is not None:
+                        tie.has_sent = True  # the answer is for a task of this loop
             if waiter is not None:
                 self._await_answer(waiter)
-            if loop is not None and not self._closed:
-                tie = self._ties.get(loop) or self._serve(loop)
-                if waiter is not None:
-                    tie.has_sent = True  # the answer is for a task of this loop
             if not self._out and not self._cut:
                 sent = self._try_to_send(frame)
                 if sent == len(frame):  # what nearly always happens
@@ -451,44 +464,59 @@ class RemoteClient(Client, Link):
         ask = self._next(question)
         frame = _frame((ask.number, ask.party, *question))
         poller: Any = None
-        with self._mutex:
-            alone = self._leader is None and not (self._asked or self._out or self._cut)
+        alone = False
+        error: BaseException | None = None
+        try:
+            with self._mutex:
+                alone = self._leader is None and not (self._asked or self._out or self._cut)
+                if alone:
+                    poller = self._poller or self._poller_of_lone()
+                    self._lone_thread = get_ident()
+                    self._lone_number = ask.number
+                    self._leader = LONE
+                    sent = self._try_to_send(frame)
+                    if sent < len(frame):
+                        self._queue([frame[sent:]])
             if alone:
-                poller = self._poller or self._poller_of_lone()
-                self._leader = LONE
-                self._lone_number = ask.number
-                self._lone_thread = get_ident()
-                sent = self._try_to_send(frame)
-                if sent < len(frame):
-                    self._queue([frame[sent:]])
+                self._wait_alone(poller, timeout)
+                answer = self._leave_alone(ask)
+                if answer is None:
+                    return None
+                error, value = answer
+                if error is None:
+                    return ask, value
+        except BaseException:  # KeyboardInterrupt, at any line
+            if alone:
+                self._leave_alone(ask, gives_up=True)
+            raise
         if not alone:
             return super().block(timeout, question)
-        goes_on = False
-        try:
-            self._wait_alone(poller, timeout)
-            goes_on = True
-        finally:
-            with self._mutex:
-                answer, self._lone_answer = self._lone_answer, None
-                self._lone_number = 0
-                if answer is None and self._finished:
-                    answer = closed(), None
-                if answer is None or (not goes_on and answer[0] is None):
-                    self._send_later(ask.cancelled)
-                leaves = bool(self._parked or self._closed)
-                if not leaves:
-                    self._leader = None
-            if leaves:
-                self._leave(LONE)
-        if answer is None:
-            return None
-        error, value = answer
-        if error is None:
-            return ask, value
+        assert error is not None
         try:
             raise error
         finally:
-            del answer, error
+            del error
+
+    def _leave_alone(
+        self, ask: Ask, *, gives_up: bool = False
+    ) -> tuple[BaseException | None, Any] | None:
+        """This thread leads no more, if it did; what it was answered."""
+        with self._mutex:
+            if gives_up:
+                self._send_later(ask.cancelled)
+            if self._lone_number != ask.number:
+                return None
+            answer = self._lone_answer
+            if answer is None and self._finished:
+                answer = closed(), None
+            if answer is None and not gives_up:
+                self._send_later(ask.cancelled)
+            following = self._follow(LONE)
+            self._lone_answer = None
+            self._lone_number = 0
+        if following is not None:
+            following.wake()
+        return answer
 
     def _wait_alone(self, poller: Any, timeout: float | None) -> None:
         """Move bytes until this thread's answer is there, or the time is up."""

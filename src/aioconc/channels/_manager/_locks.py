@@ -5,7 +5,7 @@ holder died in the middle of something without being told. Who in a process may 
 how often a lock was taken by its owner, is left to the handles.
 """
 
-from collections import Counter
+from collections import deque
 from typing import Literal, NamedTuple
 
 from aioconc.channels._manager._broker import Connection, Death, Party, Request, Thing, Waiters
@@ -20,10 +20,12 @@ class _Wish(NamedTuple):
     Attributes:
         takes_dead: wants the lock also if its holder died, and is told.
         notified: whether it was, for one that comes from a condition.
+        held: the number of the request by which such a one held the lock before.
     """
 
     takes_dead: bool
     notified: bool | None = None
+    held: int = 0
 
 
 # free <--release-- held --its holder dies--> left: `death` says how
@@ -47,11 +49,20 @@ class LockThing(Thing):
         self.conditions: list[ConditionThing] = []
 
     def acquire(self, request: Request, recover: bool, held: int = 0) -> None:
-        """Take it; at once, if this process holds it yet by the request that is called `held`."""
+        """Take it.
+
+        For one that gives up to wait on a condition, `held` is the request by which it held the
+        lock. It may hold it yet, or again, where it was interrupted before it asked or was told.
+        """
         request.data = _Wish(recover)
-        if self.holder is None:
+        holder = self.holder
+        if holder is None:
             self._offer(request)
-        elif self.is_held_by(request.party.connection, held):
+        elif (
+            held
+            and holder.party.connection is request.party.connection
+            and held in (holder.number, holder.data.held)
+        ):
             self.holder = request
             request.grant()
         else:
@@ -135,6 +146,7 @@ class ConditionThing(Thing):
         if not lock.is_held_by(request.party.connection, number):
             raise RuntimeError("cannot wait on a Condition whose lock this process does not hold")
         request.party.things.add(lock)
+        request.data = _Wish(True, held=number)
         request.wait(self.waiters)
         lock.release(request.party, number, False)
 
@@ -153,20 +165,23 @@ class ConditionThing(Thing):
 
     def _want_lock(self, notified: bool) -> None:
         request = self.waiters.first
-        request.data = _Wish(True, notified)
+        request.data = request.data._replace(notified=notified)
         request.wait(self.lock.waiters)
         if self.lock.holder is None:
             self.lock.pass_on()
 
     def left(self, request: Request) -> None:
         """It waits neither for a notification nor for the lock."""
-        if request.data is not None and request.data.notified:
+        if request.data.notified:
             self._notify(1)
 
     def undo(self, party: Party, number: int) -> None:
         """It holds the lock, but does not go on: the lock and the notification are for others."""
-        self._notify(1)
-        self.lock.undo(party, number)
+        lock = self.lock
+        if lock.holder is not None and lock.is_held_by(party.connection, number):
+            if lock.holder.data.notified:
+                self._notify(1)
+            lock.undo(party, number)
 
     def look(self, request: Request) -> None:
         """Its state."""
@@ -177,7 +192,7 @@ class ConditionThing(Thing):
 
 # Rule: somebody waits only while `value` is 0.
 class SemaphoreThing(Thing):
-    """A number of permits; how many each party has taken is known."""
+    """A number of permits; which each party has taken is known."""
 
     asks = frozenset({"acquire", "look"})
     tells = frozenset({"release"})
@@ -186,43 +201,47 @@ class SemaphoreThing(Thing):
         self.value = value
         self.bounded = bounded
         self.waiters = Waiters()
-        self.taken: Counter[Party] = Counter()
+        # The requests that were granted, oldest first; no party without any.
+        self.taken: dict[Party, deque[int]] = {}
 
     def acquire(self, request: Request) -> None:
         """Take one."""
         if self.value:
             self.value -= 1
-            self.taken[request.party] += 1
+            self.taken.setdefault(request.party, deque()).append(request.number)
             request.grant()
         else:
             request.wait(self.waiters)
 
     def release(self, party: Party, n: int) -> None:
         """Give back, first of what this party has, then of its process, then new ones."""
-        given = 0
         others = [each for each in self.taken if each.connection is party.connection]
-        for each in (party, *others):
-            back = min(n - given, self.taken[each])
-            given += back
-            self._settle_account(each, back)
-        self._add(given if self.bounded else n)
+        others.sort(key=lambda each: each is not party)
+        left = n
+        for each in others:
+            numbers = self.taken[each]
+            while numbers and left:
+                numbers.popleft()
+                left -= 1
+            self._settle_account(each)
+        self._add(n - left if self.bounded else n)
 
     def undo(self, party: Party, number: int) -> None:
         """It was given to somebody who does not want it any more."""
-        if self.taken[party]:
-            self._settle_account(party, 1)
+        if number in self.taken.get(party, ()):
+            self.taken[party].remove(number)
+            self._settle_account(party)
             self._add(1)
 
     def abandon(self, party: Party, death: Death) -> None:
         """What it has is free again."""
-        self._add(self.taken.pop(party, 0))
+        self._add(len(self.taken.pop(party, ())))
 
     def look(self, request: Request) -> None:
         """Its state."""
         request.grant((len(self.waiters), self.value))
 
-    def _settle_account(self, party: Party, n: int) -> None:
-        self.taken[party] -= n
+    def _settle_account(self, party: Party) -> None:
         if not self.taken[party]:
             del self.taken[party]
 

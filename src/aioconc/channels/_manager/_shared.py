@@ -203,20 +203,30 @@ class SyncShared:
         """
         client = self._check(line)
         timeout = check_wait(timeout)
+        answer: tuple[Ask, Any] | None = None
         try:
             question = next(steps)
             while True:
+                answer = None
                 try:
                     answer = client.block(timeout, question)
                     if answer is None:
                         raise TimeUp
                 except BaseException as error:
+                    if answer is not None:  # KeyboardInterrupt
+                        client.withdraw(answer[0])
+                        answer = None
                     timeout = None
                     question = steps.throw(error)
                 else:
                     question = steps.send(answer)
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
+        except KeyboardInterrupt:
+            # The steps act on an answer as their last step; what they have told the broker, stays.
+            if answer is not None:
+                client.withdraw(answer[0])
+            raise
 
     def _in_time(self, line: str, steps: Steps[object], timeout: float | None) -> bool:
         """Ask; whether it was answered in time."""

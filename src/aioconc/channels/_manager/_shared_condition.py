@@ -98,19 +98,17 @@ class SharedCondition(SharedHeld):
 
     def _waiting(self) -> Steps[None]:
         held = self._let_go("wait on")
-        # By which the broker knows that this process holds the lock.
-        ask = held[0]
         given_up: BaseException | None = None
         died: OwnerDied | None = None
         try:
-            ask, (_, died) = yield self._number, "wait", ask.number
+            ask, (_, died) = yield self._number, "wait", held[0].number
             self._hold(ask, held)
         except (CancelledError, KeyboardInterrupt, TimeUp) as error:
             given_up = error
             while True:
                 try:
-                    # Who gave up before anything was asked has not let go of it.
-                    ask, died = yield self._lock._number, "acquire", True, ask.number
+                    # To the broker it is perhaps not let go yet, or held again.
+                    ask, died = yield self._lock._number, "acquire", True, held[0].number
                     self._hold(ask, held)
                     break
                 except CancelledError as again:

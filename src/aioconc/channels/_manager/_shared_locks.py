@@ -213,19 +213,26 @@ class SharedLock(SharedHeld):
 
     def _let_go(self, recovered: bool) -> None:
         client = self._ready()
-        with client._mutex:
-            note = self._note()
-            ask = note.ask
+        ask: Ask | None = None
+        try:
+            with client._mutex:
+                note = self._note()
+                ask = note.ask
+                if ask is not None:
+                    note.clear()
             if ask is not None:
-                note.clear()
-        if ask is None:
-            if client.is_closed:
+                client.tell(self._number, "release", ask.number, recovered)
                 return
+        except KeyboardInterrupt:
+            # Nobody else would say it; it is released once, however often that is said.
+            if ask is not None:
+                client.tell(self._number, "release", ask.number, False)
+            raise
+        if not client.is_closed:
             raise RuntimeError(
                 f"this {type(self).__name__} is not acquired in this process: it is released by "
                 "the process that took it"
             )
-        client.tell(self._number, "release", ask.number, recovered)
 
 
 class SharedRLock(SharedLock):
