@@ -11,6 +11,7 @@ import pytest
 
 from aioconc.channels import Manager, SharedDict, SharedList, SharedLock, open_manager
 from aioconc.channels._manager import _values
+from aioconc.channels._manager._shared import pages
 from aioconc.errors import ManagerClosed, SerializationError
 from aioconc.sync import BarrierBroken, QueueEmpty, QueueFull
 
@@ -634,6 +635,25 @@ async def test_pages_that_are_not_wanted_are_forgotten(manager: Manager) -> None
             await task
     await manager.Event().is_set()
     assert [len(each._rest) for each in things] == [0, 0]
+
+
+async def test_a_reader_may_be_collected_at_any_line(manager: Manager) -> None:
+    """Between two pages, as its loop was closed: also at a line that has the mutex of the client."""
+    table = manager.dict((n, n) for n in range(3_000))
+    thing: Any = manager._client.broker.thing(table._number)
+
+    def collected() -> None:
+        steps = pages(table, lambda page: None, "keys")
+        answer = manager._client.block(None, next(steps))
+        assert answer is not None
+        steps.send(answer)  # asks for more
+        with manager._client._mutex:
+            steps.close()
+
+    await asyncio.wait_for(in_thread(collected), 10)
+    async with asyncio.timeout(5):
+        while thing._rest:
+            await asyncio.sleep(0.001)
 
 
 async def test_slices_come_in_pages(manager: Manager) -> None:

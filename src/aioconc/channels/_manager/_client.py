@@ -23,6 +23,7 @@ from math import ceil
 from time import monotonic
 from typing import Any, ClassVar, Final, NamedTuple
 
+from aioconc._bridge._errand import run_errand
 from aioconc._bridge._mailbox import mailbox_of
 from aioconc._wire import _frames as wire
 from aioconc._wire._body import Laden
@@ -173,6 +174,15 @@ class Client(Waitable):
     def tell(self, thing: int, what: str, *args: Any) -> None:
         """Send what needs no answer."""
         self._send((0, self._party(), thing, what, *args))
+
+    def tell_anywhere(self, thing: int, what: str, *args: Any) -> None:
+        """As `tell`, also where a generator is collected: at any line, maybe one with the mutex."""
+        if self._home.left:
+            return
+        if self._mutex.locked():
+            run_errand(self.tell, thing, what, *args)
+        else:
+            self.tell(thing, what, *args)
 
     def _next(self, question: Question) -> Ask:
         return Ask(next(self._numbers), self._party(), question[0])

@@ -253,7 +253,7 @@ def pages(shared: Shared, take: Callable[[list[Any]], object], *what: Any) -> St
             take(page)
     finally:
         if rest is not None:
-            shared._tell("forget", rest)
+            shared._client.tell_anywhere(shared._number, "forget", rest)
     return version  # type: ignore[no-any-return]
 
 
