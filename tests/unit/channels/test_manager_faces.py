@@ -601,6 +601,19 @@ async def test_a_long_update_that_fails_has_set_what_was_before(manager: Manager
     assert await table.size() == await items.size() == 2_000
 
 
+async def test_an_update_with_a_bad_key_sets_nothing(manager: Manager) -> None:
+    """Not even the parts before it; another shared dict is no mapping of this process."""
+    table: Any = manager.dict()
+    wrong = dict.fromkeys(range(2_500), 0) | {b"": 0, frozenset(): 0}
+    with pytest.raises(TypeError, match="a key of a shared dict"):
+        await table.update(wrong)
+    with pytest.raises(TypeError, match="a key of a shared dict"):
+        await in_thread(table.sync.update, wrong)
+    with pytest.raises(TypeError, match=r"write `await table.copy\(\)`"):
+        await table.update(manager.dict({"a": 1}))
+    assert await table.size() == 0
+
+
 async def test_keys_are_given_in_pages_whatever_they_are(manager: Manager) -> None:
     """Also tuples, of which nothing is a text."""
     keys: list[Any] = [(1, 2), (), ("a", (None,)), "text", b"bytes", 7, None]

@@ -136,12 +136,12 @@ class SharedDict(Shared, Generic[K, V]):
 
         Raises:
             SerializationError: a value cannot be pickled; parts before it are set.
-            TypeError: a key is of another type; parts before it are set.
+            TypeError: a key is of another type; nothing is set.
 
         Cancellation:
             The change is made all the same; of more than one part, none that was not sent.
         """
-        await self._do(_update(self, dict(other), more))
+        await self._do(_update(self, _entries(other), more))
 
     async def update_item(self, key: K, fn: Callable[[Any], V], default: Any = _MISSING) -> V:
         """Replace a value by `fn(value)`, so that no change of others is lost.
@@ -285,7 +285,7 @@ class SyncSharedDict(SyncShared, MutableMapping[K, V]):
 
     def update(self, other: Any = (), /, **more: V) -> None:
         """As `SharedDict.update`."""
-        self._do("update(items)", _update(self._shared, dict(other), more))
+        self._do("update(items)", _update(self._shared, _entries(other), more))
 
     def update_item(self, key: K, fn: Callable[[Any], V], default: Any = _MISSING) -> V:
         """As `SharedDict.update_item`."""
@@ -336,8 +336,18 @@ def _set(table: Shared, key: Any, value: object) -> Steps[None]:
     yield table._number, "update", {check_key(key): _pack(value)}
 
 
+def _entries(other: Any) -> dict[Any, Any]:
+    """What is to be set; its keys are checked before anything is."""
+    if isinstance(other, SharedDict):
+        raise other._not_iterable("await table.copy()")
+    entries = dict(other)
+    for key in entries:
+        check_key(key)
+    return entries
+
+
 def _update(table: Shared, *others: Mapping[Any, Any]) -> Steps[None]:
-    entries = ((check_key(key), _pack(value)) for other in others for key, value in other.items())
+    entries = ((key, _pack(value)) for other in others for key, value in other.items())
     part = part_of(entries, lambda item: len(item[1]))
     while True:
         yield table._number, "update", dict(part)
