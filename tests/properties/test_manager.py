@@ -134,8 +134,7 @@ def test_permits_are_conserved(plan: list[Any], value: int) -> None:
         elif what < 95:
             client.accept()
             if client.held:
-                client.held.pop()
-                client.tell(semaphore, "release", 1)
+                client.tell(semaphore, "release", [client.held.pop()], 0)
         else:
             client.end()
         held = sum(len(each.held) + len(each.granted()) for each in clients if each.alive)

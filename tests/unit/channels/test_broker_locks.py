@@ -280,10 +280,10 @@ def test_they_are_woken_too_where_the_lock_is_handed_on() -> None:
 def test_permits_of_the_dead_are_free() -> None:
     """All it took and did not give back, for those who wait, in their order."""
     semaphore, (a, b, c) = broker_with(SemaphoreThing(2, bounded=False))
-    for _ in range(2):
-        a.ask(semaphore, "acquire")
+    taken, _ = a.ask(semaphore, "acquire"), a.ask(semaphore, "acquire")
     first, second = b.ask(semaphore, "acquire"), c.ask(semaphore, "acquire")
-    a.tell(semaphore, "release", 1)
+    for _ in range(2):
+        a.tell(semaphore, "release", [taken], 0)  # said twice, it is given back once
     assert b.has(first) and not c.answers
     a.die()
     assert c.has(second)
@@ -297,9 +297,8 @@ def test_permits_are_added_by_who_took_none_unless_it_is_bounded() -> None:
     """A bounded one counts what its processes have."""
     for bounded, free in ((False, 3), (True, 1)):
         semaphore, (a, b, _) = broker_with(SemaphoreThing(1, bounded=bounded))
-        b.tell(semaphore, "release", 2)
-        a.ask(semaphore, "acquire")
-        a.tell(semaphore, "release", 1)
+        b.tell(semaphore, "release", [], 2)
+        a.tell(semaphore, "release", [a.ask(semaphore, "acquire")], 0)
         assert a.value(a.ask(semaphore, "look")) == (0, free)
 
 

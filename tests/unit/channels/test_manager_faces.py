@@ -578,11 +578,20 @@ async def test_what_is_long_is_put_in_parts(manager: Manager) -> None:
     await asyncio.sleep(0)
     await table.update(many)
     await items.extend(many)
+    task.cancel()
     assert sizes >= {1_002, 4_002, 6_002, 9_002}
+    broker: Any = manager._client.broker
+    handle, parts = broker.handle, list[int]()
+
+    def handle_and_count(connection: Any, message: Any) -> None:
+        parts.append(len(message[4]))
+        handle(connection, message)
+
+    broker.handle = handle_and_count
     await in_thread(lambda: table.sync.update({5_000 + n: "y" * 50_000 for n in range(4)}))
     await in_thread(lambda: items.sync.extend(range(5_000)))
-    assert sizes >= {10_004, 11_006, 14_006}
-    task.cancel()
+    broker.handle = handle
+    assert parts == [2, 2, *[1_000] * 5]
     assert await table.keys() == [-1, *range(5_004)]
     assert await items.copy() == ["x", *many, *range(5_000)]
     await table.update()

@@ -105,7 +105,7 @@ def look_at_lock(mine: Any, theirs: Any) -> None:
 
 
 def look_at_semaphore(mine: Any, theirs: Any) -> None:
-    if mine._shared._note().taken.total():
+    if mine._shared._note().taken:
         mine.release()
     for each in (theirs, mine):
         assert each.acquire(timeout=5)
@@ -148,7 +148,7 @@ CASES: "dict[str, tuple[Callable[[Manager], Any], Do, Do]]" = {
     "lock": (Manager.Lock, take_and_release, look_at_lock),
     "lock-now": (Manager.Lock, try_to_take, look_at_lock),
     "rlock": (Manager.RLock, take_and_release, look_at_lock),
-    "semaphore": (Manager.Semaphore, lambda mine, theirs: mine.acquire(), look_at_semaphore),
+    "semaphore": (Manager.Semaphore, take_and_release, look_at_semaphore),
     "queue": (lambda manager: manager.Queue(1), put_and_get, look_at_queue),
     "queue-in-time": (lambda manager: manager.Queue(1), put_in_time, look_at_queue),
     "queue-many": (lambda manager: manager.Queue(1), put_many, look_at_queue),

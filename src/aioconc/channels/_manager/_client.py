@@ -9,7 +9,8 @@ the process of the manager it calls the broker, in every other one it speaks ove
 #         granted, and its `value` is the error or None, and what was answered.
 # Rule 2: a waiter that gives up has the broker cancel its request, whether it was answered or not;
 #         but not if the answer was an error, which gave nothing.
-# Rule 3: the state that this process keeps of a thing (`notes`) is changed with the mutex held.
+# Rule 3: the state that this process keeps of a thing (`notes`) is changed with the mutex held; but
+#         what was granted is noted in one assignment, after which no line can be interrupted.
 
 import asyncio
 import itertools

@@ -5,7 +5,6 @@ holder died in the middle of something without being told. Who in a process may 
 how often a lock was taken by its owner, is left to the handles.
 """
 
-from collections import deque
 from typing import Literal, NamedTuple
 
 from aioconc.channels._manager._broker import Connection, Death, Party, Request, Thing, Waiters
@@ -201,49 +200,34 @@ class SemaphoreThing(Thing):
         self.value = value
         self.bounded = bounded
         self.waiters = Waiters()
-        # The requests that were granted, oldest first; no party without any.
-        self.taken: dict[Party, deque[int]] = {}
+        # Each permit that is taken, by the request that was granted: who has it.
+        self.taken: dict[tuple[Connection, int], Party] = {}
 
     def acquire(self, request: Request) -> None:
         """Take one."""
         if self.value:
             self.value -= 1
-            self.taken.setdefault(request.party, deque()).append(request.number)
+            self.taken[request.key] = request.party
             request.grant()
         else:
             request.wait(self.waiters)
 
-    def release(self, party: Party, n: int) -> None:
-        """Give back, first of what this party has, then of its process, then new ones."""
-        others = [each for each in self.taken if each.connection is party.connection]
-        others.sort(key=lambda each: each is not party)
-        left = n
-        for each in others:
-            numbers = self.taken[each]
-            while numbers and left:
-                numbers.popleft()
-                left -= 1
-            self._settle_account(each)
-        self._add(n - left if self.bounded else n)
+    def release(self, party: Party, numbers: "list[int]", more: int) -> None:
+        """Give back what those requests were granted, and so many new ones; once, if said twice."""
+        given = [self.taken.pop((party.connection, number), None) for number in numbers]
+        self._add(len(given) - given.count(None) + (0 if self.bounded else more))
 
     def undo(self, party: Party, number: int) -> None:
         """It was given to somebody who does not want it any more."""
-        if number in self.taken.get(party, ()):
-            self.taken[party].remove(number)
-            self._settle_account(party)
-            self._add(1)
+        self.release(party, [number], 0)
 
     def abandon(self, party: Party, death: Death) -> None:
         """What it has is free again."""
-        self._add(len(self.taken.pop(party, ())))
+        self.release(party, [key[1] for key, each in self.taken.items() if each is party], 0)
 
     def look(self, request: Request) -> None:
         """Its state."""
         request.grant((len(self.waiters), self.value))
-
-    def _settle_account(self, party: Party) -> None:
-        if not self.taken[party]:
-            del self.taken[party]
 
     def _add(self, n: int) -> None:
         self.value += n

@@ -4,7 +4,6 @@ It guarantees what the broker does, and that in each process only who holds some
 back. Who is next is left to the broker.
 """
 
-from collections import Counter
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
 from typing import Any, Literal
@@ -337,26 +336,22 @@ def _lock_locked(*state: Any) -> bool:
 
 
 class SemaphoreNote:
-    """What a process knows of a semaphore: how many permits each of its parties has."""
+    """What a process knows of a semaphore: which permits it has."""
 
     __slots__ = ("taken",)
 
     def __init__(self) -> None:
-        self.taken: Counter[int] = Counter()
+        # Number of the request that was granted -> the party that has it.
+        self.taken: dict[int, int] = {}
 
-    def give(self, party: int, n: int) -> int:
-        """Take off `n`, first of the party; how many the process had of them."""
-        given = 0
-        for each in (party, *self.taken):
-            back = min(n - given, self.taken[each])
-            given += back
-            self.taken[each] -= back
-        self.taken = +self.taken
-        return given
+    def to_release(self, party: int, n: int) -> list[int]:
+        """Up to `n`: first those of the party, oldest first."""
+        return sorted(self.taken, key=lambda number: self.taken[number] != party)[:n]
 
     def forget(self, party: int) -> None:
         """That party has ended."""
-        self.taken.pop(party, None)
+        for number in [number for number, each in self.taken.items() if each == party]:
+            del self.taken[number]
 
 
 class SharedSemaphore(SharedHeld):
@@ -411,10 +406,20 @@ class SharedSemaphore(SharedHeld):
         """
         client = self._ready()
         n = check_count("n", n)
-        with client._mutex:
-            self._check_release(n)
-            self._note().give(client._party(), n)
-        client.tell(self._number, "release", n)
+        numbers: list[int] = []
+        try:
+            with client._mutex:
+                self._check_release(n)
+                note = self._note()
+                numbers = note.to_release(client._party(), n)
+                for number in numbers:
+                    del note.taken[number]
+            client.tell(self._number, "release", numbers, n - len(numbers))
+        except KeyboardInterrupt:
+            # As with a lock: what this process had is given back once, however often that is said.
+            if numbers:
+                client.tell(self._number, "release", numbers, 0)
+            raise
 
     def locked(self) -> Asked[bool]:
         """Whether `acquire` would wait: `await semaphore.locked()`."""
@@ -435,8 +440,7 @@ class SharedSemaphore(SharedHeld):
 
     def _taking(self) -> Steps[None]:
         ask, _ = yield self._number, "acquire"
-        with self._client._mutex:
-            self._note().taken[ask.party] += 1
+        self._note().taken[ask.number] = ask.party
 
     def _note(self) -> SemaphoreNote:
         note: SemaphoreNote = self._client.notes.setdefault(self._number, SemaphoreNote())
@@ -466,7 +470,7 @@ class SharedBoundedSemaphore(SharedSemaphore):
     __slots__ = ()
 
     def _check_release(self, n: int) -> None:
-        has = self._note().taken.total()
+        has = len(self._note().taken)
         if n > has:
             raise ValueError(
                 "BoundedSemaphore released too many times: this process has "
