@@ -8,7 +8,9 @@ that is left to the two faces, which call `_queue_getter`, wait, and call `_take
 
 # An item that is granted to a getter stays in `_items` until that one goes on and takes it; so a
 # getter that is cancelled meanwhile has taken nothing, and the bound holds all the time. It belongs
-# to no `qsize`. A putter keeps its item until it goes on, and has a place until then.
+# to no `qsize`. A putter keeps its item until it goes on, and has a place until then. Whoever grants
+# something wakes its waiter in a `finally`: KeyboardInterrupt most often comes after a call such as
+# `release`, and he who waits in another thread must not wait for ever.
 #
 #   Rule 1: a getter waits only while no item is free: an item that comes then is granted at once.
 #           So who comes takes what is free and need not look whether others wait. While items are
@@ -113,40 +115,53 @@ class Exchange(Waitable, Generic[T]):
 
     def _queue_getter(self, waiter: Waiter) -> bool:
         """Queue the waiter for an item; False: there is a free one by now."""
-        mutex = self._mutex
-        mutex.acquire()
-        if self._items:
-            mutex.release()
-            return False
-        if self._is_shutdown and not self._reserved:
-            mutex.release()
-            raise self._nothing_left()
-        self._getters.add(waiter)
-        self._is_calm = False
-        mutex.release()
+        woken: Sequence[Waiter] = ()
+        for _ in self._entry:
+            try:
+                if self._items:
+                    return False
+                if self._is_shutdown and not self._reserved:
+                    raise self._nothing_left()
+                self._getters.add(waiter)
+                self._is_calm = False
+                if self._putters:  # who took an item was interrupted before he let them in
+                    woken = self._settle()
+            finally:
+                self._mutex.release()
+            break
+        if woken:
+            self._wake(woken)
         return True
 
     def _take_granted(self, waiter: Waiter) -> T:
         """The item that was granted to the waiter."""
-        mutex = self._mutex
-        mutex.acquire()
-        if waiter.value is _REFUSED or self._was_emptied:
-            mutex.release()
-            raise self._nothing_left()
-        self._reserved -= 1
-        item: T = self._items.take_granted()
-        if self._putters:  # its room is for the first of them
-            putter = self._putters.grant()
-            mutex.release()
-            if not putter.wake():
-                self._give_up(putter)
-            return item
-        self._room += 1
-        woken = self._settle() if self._getters else ()
-        mutex.release()
-        if woken:
-            self._wake(woken)
-        return item
+        item: Any = None
+        woken: Sequence[Waiter] = ()
+        putter = None
+        try:
+            for _ in self._entry:
+                try:
+                    if waiter.value is _REFUSED or self._was_emptied:
+                        raise self._nothing_left()
+                    item = self._items.take_granted()
+                    waiter.granted = False
+                    self._reserved -= 1
+                    if self._putters:  # its room is for the first of them
+                        putter = self._putters.grant()
+                    else:
+                        self._room += 1
+                        if self._getters:
+                            woken = self._settle()
+                finally:
+                    self._mutex.release()
+                break
+        finally:
+            if putter is not None:
+                if not putter.wake():
+                    self._give_up(putter)
+            elif woken:
+                self._wake(woken)
+        return item  # type: ignore[no-any-return]
 
     def _nothing_left(self) -> QueueShutDown:
         return QueueShutDown("the queue was shut down, and nothing is left in it")
@@ -155,18 +170,20 @@ class Exchange(Waitable, Generic[T]):
 
     def _put_now(self, item: T) -> bool:
         """Put the item if there is room that nobody waits for."""
-        mutex = self._mutex
-        mutex.acquire()
-        if self._is_shutdown or self._putters or not self._has_room():
-            mutex.release()
-            return False
+        getter = None
         try:
-            getter = self._add(item)
-            self._is_calm = not self._getters
-        finally:  # items that cannot be compared
-            mutex.release()
-        if getter is not None and not getter.wake():
-            self._give_up(getter)
+            for _ in self._entry:
+                try:
+                    if self._is_shutdown or self._putters or not self._has_room():
+                        return False
+                    getter = self._add(item)
+                    self._is_calm = not self._getters
+                finally:  # also for items that cannot be compared
+                    self._mutex.release()
+                break
+        finally:
+            if getter is not None and not getter.wake():
+                self._give_up(getter)
         return True
 
     def _has_room(self) -> bool:
@@ -186,71 +203,82 @@ class Exchange(Waitable, Generic[T]):
         return self._getters.grant()
 
     def _place_or_queue(self, waiter: Waiter) -> bool:
-        """Reserve a place, or queue the waiter for one: True if it has to wait."""
-        mutex = self._mutex
-        mutex.acquire()
-        if self._is_shutdown:
-            mutex.release()
-            raise self._takes_nothing()
-        if not self._putters and self._has_room():
-            self._room -= 1
-            mutex.release()
-            return False
-        self._putters.add(waiter)
-        self._is_calm = False
-        # Somebody who makes room now sees the waiter. Room that was made before is looked for.
-        woken = self._settle() if len(self._items) < self._room else ()
-        mutex.release()
+        """Grant the waiter a place, or queue it for one: True if it has to wait."""
+        woken: Sequence[Waiter] = ()
+        for _ in self._entry:
+            try:
+                if self._is_shutdown:
+                    raise self._takes_nothing()
+                if not self._putters and self._has_room():
+                    self._room -= 1
+                    waiter.granted = True
+                    return False
+                self._putters.add(waiter)
+                self._is_calm = False
+                # Who makes room from now on sees the waiter; room that was made before is looked
+                # for.
+                if len(self._items) < self._room:
+                    woken = self._settle()
+            finally:
+                self._mutex.release()
+            break
         if woken:
             self._wake(woken)
         return True
 
     def _put_granted(self, waiter: Waiter, items: Sequence[T], places: int = 1) -> None:
-        """Put the items into so many reserved places."""
+        """Put the items into so many places that were granted to the waiter."""
         woken: list[Waiter] = []
-        mutex = self._mutex
-        mutex.acquire()
         try:
-            if waiter.value is _REFUSED:
-                raise self._takes_nothing()
-            self._room += places
-            if self._is_shutdown:
-                raise self._takes_nothing()
-            for item in items:
-                getter = self._add(item)
-                if getter is not None:
-                    woken.append(getter)
-        finally:  # also for items that cannot be compared
-            if self._putters and len(self._items) < self._room:
-                woken += self._settle()
-            mutex.release()
+            with self._mutex:
+                try:
+                    if waiter.value is _REFUSED:
+                        raise self._takes_nothing()
+                    waiter.granted = False
+                    self._room += places
+                    if self._is_shutdown:
+                        raise self._takes_nothing()
+                    for item in items:
+                        getter = self._add(item)
+                        if getter is not None:
+                            woken.append(getter)
+                finally:  # also for items that cannot be compared
+                    if self._putters and len(self._items) < self._room:
+                        woken += self._settle()
+        finally:
             if woken:
                 self._wake(woken)
 
     def _put_one_granted(self, waiter: Waiter, item: T) -> None:
-        """Put the item into the reserved place."""
-        mutex = self._mutex
-        mutex.acquire()
-        if self._is_shutdown or self._putters:
-            mutex.release()
-            self._put_granted(waiter, (item,))
-            return
-        self._room += 1
+        """Put the item into the place that was granted to the waiter."""
+        is_alone = False
+        getter = None
         try:
-            getter = self._add(item)
-        finally:  # items that cannot be compared
-            mutex.release()
-        if getter is not None and not getter.wake():
-            self._give_up(getter)
+            for _ in self._entry:
+                try:
+                    if not self._is_shutdown and not self._putters:
+                        is_alone = True
+                        waiter.granted = False
+                        self._room += 1
+                        getter = self._add(item)
+                finally:  # also for items that cannot be compared
+                    self._mutex.release()
+                break
+        finally:
+            if getter is not None and not getter.wake():
+                self._give_up(getter)
+        if not is_alone:
+            self._put_granted(waiter, (item,))
 
     def _fill(self, waiter: Waiter, first: T, source: Iterator[T]) -> None:
         """Put the item, and as many more of `source` as there is room for."""
-        with self._mutex:
-            room = min(self._room - len(self._items), _CHUNK)
-            more = 0 if self._is_shutdown or self._putters else max(room, 0)
-            self._room -= more
+        more = 0
         chunk = [first]
         try:
+            with self._mutex:
+                room = min(self._room - len(self._items), _CHUNK)
+                more = 0 if self._is_shutdown or self._putters else max(room, 0)
+                self._room -= more
             # The source may do what it likes, so not under the mutex.
             chunk.extend(islice(source, more))
         finally:
@@ -263,9 +291,12 @@ class Exchange(Waitable, Generic[T]):
 
     def _let_in(self) -> None:
         """Items were taken: the room is for those who wait for it."""
-        with self._mutex:
-            woken = self._settle()
-        self._wake(woken)
+        woken: Sequence[Waiter] = ()
+        try:
+            with self._mutex:
+                woken = self._settle()
+        finally:
+            self._wake(woken)
 
     def _settle(self) -> Sequence[Waiter]:
         """With the mutex: grant room to those who wait for it; at the end, refuse all who wait."""

@@ -97,35 +97,52 @@ class Lock(Held, Waitable):
         """
         if self._home.left:
             refuse(self)
-        self._mutex.acquire()
-        self._release()
+        woken = None
+        try:
+            for _ in self._entry:
+                try:
+                    if not self._waiters:
+                        if self._owner is None:
+                            raise RuntimeError("Lock is not acquired.")
+                        self._owner = None
+                        return
+                    woken = self._hand_on()
+                finally:
+                    self._mutex.release()
+                break
+        finally:  # KeyboardInterrupt most often comes after a call, such as the one of `release`
+            if woken is not None and not woken.wake():
+                self._give_up_now(woken)
 
     def locked(self) -> bool:
         """Whether somebody holds it."""
         return self._owner is not None
 
     async def __aenter__(self) -> None:
-        # What most programs do all day; nothing raises while the mutex is held. A lock that looks
-        # taken most often is: then the mutex is taken once, with the waiter made before.
+        # What most programs do all day. A lock that looks taken most often is: then the mutex is
+        # taken once, with the waiter made before.
         if self._home.left:
             refuse(self)
         task = current_task()
-        mutex = self._mutex
         if self._owner is None:
-            mutex.acquire()
-            if self._owner is None:
-                self._owner = task
-                mutex.release()
-                return
-            mutex.release()  # type: ignore[unreachable]  # a thread took it in between
+            for _ in self._entry:
+                try:
+                    if self._owner is None:  # else a thread took it in between
+                        self._owner = task
+                        return
+                finally:
+                    self._mutex.release()
+                break  # type: ignore[unreachable]
         waiter = TaskWaiter(self._waiters, task)
-        mutex.acquire()
-        if self._owner is None:  # released meanwhile
-            self._owner = task
-            mutex.release()
-            return
-        self._waiters.add(waiter)
-        mutex.release()
+        for _ in self._entry:
+            try:
+                if self._owner is None:  # released meanwhile
+                    self._owner = task
+                    return
+                self._waiters.add(waiter)
+            finally:
+                self._mutex.release()
+            break
         try:  # `_wait`, without a coroutine more
             await waiter.future
         except BaseException:
@@ -140,13 +157,16 @@ class Lock(Held, Waitable):
     ) -> None:
         if self._home.left:
             refuse(self)
-        mutex = self._mutex
-        mutex.acquire()
-        if self._waiters or self._owner is None:
-            self._release()
-        else:
-            self._owner = None
-            mutex.release()
+        if not self._waiters:
+            for _ in self._entry:
+                try:
+                    if not self._waiters and self._owner is not None:
+                        self._owner = None
+                        return
+                finally:
+                    self._mutex.release()
+                break
+        self.release()
 
     @property
     def sync(self) -> "SyncLock":
@@ -182,20 +202,6 @@ class Lock(Held, Waitable):
                 return None
             self._waiters.add(waiter)
         return waiter
-
-    def _release(self) -> None:
-        """With the mutex, which is released: `release`, at a third of the costs of a `with`."""
-        if not self._waiters:
-            owner, self._owner = self._owner, None
-            self._mutex.release()
-            if owner is None:
-                raise RuntimeError("Lock is not acquired.")
-            return
-        woken = self._waiters.grant()  # as `_hand_on`
-        self._owner = woken.owner
-        self._mutex.release()
-        if not woken.wake():
-            self._give_up_now(woken)
 
     def _hand_on(self) -> Waiter:
         """With the mutex: the first waiter owns the lock."""

@@ -5,8 +5,8 @@ turn. All else that a queue guarantees, and decides, is in `_exchange`; other or
 are in `_queue_orders`, the blocking face is in `_sync_queue`.
 """
 
-# The calls of most programs, `get` and `put` that need not wait, are written out with `acquire`
-# and `release`: `with` costs twice as much. Nothing between the two raises.
+# The calls of most programs, `get` and `put` that need not wait, are written out. A waiter is given
+# up wherever its call is interrupted, from before it is queued until what it got is taken.
 
 import types
 from collections.abc import AsyncIterator, Generator, Iterable, Sequence
@@ -115,15 +115,14 @@ class Queue(Exchange[T]):
                         self._let_in()
                     return item
             waiter = TaskWaiter(self._getters)
-            if self._queue_getter(waiter):
-                break
-        self._streak = 1  # the item that it waits for
-        try:  # `_wait`, without a coroutine more
-            await waiter.future
-        except BaseException:
-            self._give_up(waiter)
-            raise
-        return self._take_granted(waiter)
+            try:  # `_wait`, without a coroutine more
+                if self._queue_getter(waiter):
+                    self._streak = 1  # the item that it waits for
+                    await waiter.future
+                    return self._take_granted(waiter)
+            except BaseException:
+                self._give_up(waiter)
+                raise
 
     async def get_many(self, max_items: int) -> list[T]:
         """Wait for an item and take it, with what is there beside it.
@@ -149,10 +148,14 @@ class Queue(Exchange[T]):
         self._streak += 1
         while not (items := self._take_many(max_items)):
             waiter = TaskWaiter(self._getters)
-            if self._queue_getter(waiter):
-                self._streak = 1
-                await self._wait(waiter)
-                return [self._take_granted(waiter), *self._take_many(max_items - 1)]
+            try:
+                if self._queue_getter(waiter):
+                    self._streak = 1
+                    await waiter.future
+                    return [self._take_granted(waiter), *self._take_many(max_items - 1)]
+            except BaseException:
+                self._give_up(waiter)
+                raise
         return items
 
     def get_nowait(self) -> T:
@@ -197,28 +200,27 @@ class Queue(Exchange[T]):
             await _turn()
         self._streak += 1
         if self._is_calm:
-            mutex = self._mutex
-            mutex.acquire()
-            # A thread may wait by now.
-            if self._is_calm and len(self._items) < self._room:  # type: ignore[redundant-expr]
+            for _ in self._entry:
                 try:
-                    self._put_in(item)
-                    self._unfinished += 1
-                finally:  # items that cannot be compared
-                    mutex.release()
-                return
-            mutex.release()
+                    # A thread may wait by now.
+                    if self._is_calm and len(self._items) < self._room:  # type: ignore[redundant-expr]
+                        self._put_in(item)
+                        self._unfinished += 1
+                        return
+                finally:  # also for items that cannot be compared
+                    self._mutex.release()
+                break
         if len(self._items) < self._room and self._put_now(item):
             return
         waiter = TaskWaiter(self._putters)
-        if self._place_or_queue(waiter):
-            self._streak = 1
-            try:  # `_wait`, without a coroutine more
+        try:  # `_wait`, without a coroutine more
+            if self._place_or_queue(waiter):
+                self._streak = 1
                 await waiter.future
-            except BaseException:
-                self._give_up(waiter)
-                raise
-        self._put_one_granted(waiter, item)
+            self._put_one_granted(waiter, item)
+        except BaseException:
+            self._give_up(waiter)
+            raise
 
     async def put_many(self, items: Iterable[T]) -> None:
         """Put items, waiting for room whenever there is none.
@@ -244,10 +246,14 @@ class Queue(Exchange[T]):
                 await _turn()
             self._streak += 1
             waiter = TaskWaiter(self._putters)
-            if self._place_or_queue(waiter):
-                self._streak = 1
-                await self._wait(waiter)
-            self._fill(waiter, item, source)
+            try:
+                if self._place_or_queue(waiter):
+                    self._streak = 1
+                    await waiter.future
+                self._fill(waiter, item, source)
+            except BaseException:
+                self._give_up(waiter)
+                raise
 
     def put_nowait(self, item: T) -> None:
         """Put an item at once. Any thread may call it.

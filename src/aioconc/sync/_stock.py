@@ -31,7 +31,7 @@ class Stock(deque[Any]):
 
     def put_granted(self, item: Any) -> None:
         """Add an item that is granted to a getter at once."""
-        self.granted.append(item)
+        self.granted += (item,)  # no call, as in `take_granted`
 
     def take_next(self) -> Any:
         """Take the item that is next, of all, if one is free; that one is granted in its place."""
@@ -40,7 +40,10 @@ class Stock(deque[Any]):
 
     def take_granted(self) -> Any:
         """A getter goes on, with the item that is next."""
-        return self.granted.popleft()
+        # No call, after which KeyboardInterrupt would lose what the getter could still give back.
+        item = self.granted[0]
+        del self.granted[0]
+        return item
 
     def give_back(self) -> None:
         """A getter gives up: one item less is granted, the last of them."""

@@ -56,10 +56,13 @@ class SyncQueue(Generic[T]):
                         queue._let_in()
                     return item
             waiter = ThreadWaiter(queue._getters)
-            if queue._queue_getter(waiter):
-                break
-        self._park(waiter, timeout)
-        return queue._take_granted(waiter)
+            try:
+                if queue._queue_getter(waiter):
+                    self._park(waiter, timeout)
+                    return queue._take_granted(waiter)
+            except BaseException:  # KeyboardInterrupt, also around `_park`
+                queue._give_up(waiter)
+                raise
 
     def get_many(self, max_items: int, *, timeout: float | None = None) -> list[T]:
         """Block until there is an item, and take it, with what is there beside it.
@@ -81,9 +84,13 @@ class SyncQueue(Generic[T]):
         queue = self._queue
         while not (items := queue._take_many(max_items)):
             waiter = ThreadWaiter(queue._getters)
-            if queue._queue_getter(waiter):
-                self._park(waiter, timeout)
-                return [queue._take_granted(waiter), *queue._take_many(max_items - 1)]
+            try:
+                if queue._queue_getter(waiter):
+                    self._park(waiter, timeout)
+                    return [queue._take_granted(waiter), *queue._take_many(max_items - 1)]
+            except BaseException:
+                queue._give_up(waiter)
+                raise
         return items
 
     def get_nowait(self) -> T:
@@ -106,23 +113,26 @@ class SyncQueue(Generic[T]):
         if timeout is not None or running_loop() is not None or queue._home.left:
             timeout = self._check("put", "await queue.put(item)", timeout)
         if queue._is_calm:
-            mutex = queue._mutex
-            mutex.acquire()
-            # A thread may wait by now.
-            if queue._is_calm and len(queue._items) < queue._room:  # type: ignore[redundant-expr]
+            for _ in queue._entry:
                 try:
-                    queue._put_in(item)
-                    queue._unfinished += 1
-                finally:  # items that cannot be compared
-                    mutex.release()
-                return
-            mutex.release()
+                    # A thread may wait by now.
+                    if queue._is_calm and len(queue._items) < queue._room:  # type: ignore[redundant-expr]
+                        queue._put_in(item)
+                        queue._unfinished += 1
+                        return
+                finally:  # also for items that cannot be compared
+                    queue._mutex.release()
+                break
         if len(queue._items) < queue._room and queue._put_now(item):
             return
         waiter = ThreadWaiter(queue._putters)
-        if queue._place_or_queue(waiter) and not queue._park(waiter, timeout):
-            raise QueueFull(f"there was no room in the queue for {timeout} s")
-        queue._put_one_granted(waiter, item)
+        try:
+            if queue._place_or_queue(waiter) and not queue._park(waiter, timeout):
+                raise QueueFull(f"there was no room in the queue for {timeout} s")
+            queue._put_one_granted(waiter, item)
+        except BaseException:  # KeyboardInterrupt, also around `_park`
+            queue._give_up(waiter)
+            raise
 
     def put_many(self, items: Iterable[T], *, timeout: float | None = None) -> None:
         """Put items, blocking whenever there is no room.
@@ -142,11 +152,17 @@ class SyncQueue(Generic[T]):
         source = iter(items)
         for item in source:
             waiter = ThreadWaiter(queue._putters)
-            if queue._place_or_queue(waiter):
-                left = None if end is None else max(0.0, end - monotonic())
-                if not queue._park(waiter, left):
-                    raise QueueFull(f"there was no room in the queue for all items in {timeout} s")
-            queue._fill(waiter, item, source)
+            try:
+                if queue._place_or_queue(waiter):
+                    left = None if end is None else max(0.0, end - monotonic())
+                    if not queue._park(waiter, left):
+                        raise QueueFull(
+                            f"there was no room in the queue for all items in {timeout} s"
+                        )
+                queue._fill(waiter, item, source)
+            except BaseException:
+                queue._give_up(waiter)
+                raise
 
     def put_nowait(self, item: T) -> None:
         """As `Queue.put_nowait`."""
