@@ -244,7 +244,9 @@ class Waitable:
             waiter.granted = False
             return self._undo(waiter)
         waiter.queue.withdraw(waiter)
-        return self._left(waiter)
+        woken = self._left(waiter)
+        waiter.owner = None  # a task with its result; the queue may pass over the waiter much later
+        return woken
 
     def _undo(self, waiter: Waiter) -> Iterable[Waiter]:
         """With the mutex: take back what was granted and grant it to others, who are returned."""

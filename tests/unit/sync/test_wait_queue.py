@@ -1,8 +1,12 @@
 """The queue of those who wait: order, counts and memory, whoever withdraws when."""
 
+import asyncio
+import gc
 import random
 import time
+import weakref
 
+from aioconc import sync
 from aioconc.sync._wait_queue import ThreadWaiter, Waiter, WaitQueue
 
 
@@ -46,3 +50,20 @@ def test_many_withdraw_at_the_costs_of_few() -> None:
 
     few, many = (min(costs(count) for _ in range(3)) for count in (1_000, 10_000))
     assert many < 40 * few
+
+
+async def test_a_cancelled_waiter_keeps_no_task_alive() -> None:
+    """Who withdrew behind one that waits for long may be in the queue still, but not its task."""
+    lock = sync.Lock()
+    await lock.acquire()
+    first = asyncio.ensure_future(lock.acquire())
+    second = asyncio.ensure_future(lock.acquire())
+    await asyncio.sleep(0)
+    second.cancel()
+    await asyncio.wait([second])
+    seen = weakref.ref(second)
+    del second
+    gc.collect()
+    assert seen() is None
+    lock.release()
+    assert await first
