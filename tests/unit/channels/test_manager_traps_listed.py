@@ -9,6 +9,7 @@ QUEUES = "unit/channels/test_broker_queues.py"
 MEETING = "unit/channels/test_broker_meeting.py"
 FACES = "unit/channels/test_manager_faces.py"
 SERVER = "unit/channels/test_manager_server.py"
+INTERRUPTS = "unit/channels/test_manager_interrupts.py"
 ORDERS = "schedules/test_manager.py"
 MODELS = "properties/test_manager.py"
 SYSTEM = "system/test_manager.py"
@@ -105,6 +106,20 @@ LISTED: dict[str, list[tuple[str, str]]] = {
     "items that cannot be pickled, or are too large": [
         (FACES, "a_queue_takes_what_can_be_pickled"),
         (FACES, "a_value_that_is_too_large_is_refused"),
+    ],
+    "Ctrl+C in a call leaves something held by nobody": [
+        (INTERRUPTS, "an_interrupt_at_any_line_leaves_nothing_behind"),
+        (INTERRUPTS, "an_interrupt_while_it_waits_for_a_condition_takes_the_lock_again"),
+    ],
+    "a condition that gives up waits for itself": [
+        (FACES, "who_gives_up_before_it_waits_holds_the_lock_again"),
+        (LOCKS, "who_gave_up_before_it_was_told_takes_the_lock_in_its_own_place"),
+    ],
+    "a value of a class that the broker does not know costs a process its connection": [
+        (SERVER, "numbers_of_other_classes_are_sent_as_numbers"),
+    ],
+    "for and in over a table never end": [
+        (FACES, "a_table_is_not_looked_through_without_the_broker"),
     ],
     "equal priorities compare their payloads": [
         (FACES, "a_priority_queue_compares_what_needs_no_code_of_others"),
