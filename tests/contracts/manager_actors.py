@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from aioconc.channels._manager import _shared
-from aioconc.channels._manager._client import RemoteClient
 from aioconc.channels._manager._open import Manager
+from aioconc.channels._manager._remote_client import RemoteClient
 from aioconc.channels._manager._shared import Shared
 from tests.contracts.sync_actors import (
     Actor,

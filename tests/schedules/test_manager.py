@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aioconc.channels import Manager, open_manager
-from aioconc.channels._manager._client import RemoteClient
+from aioconc.channels._manager._remote_client import RemoteClient
 from aioconc.testing import cancel_everywhere, explore
 
 HELD: dict[str, Callable[[Manager], Any]] = {

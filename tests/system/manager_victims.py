@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from aioconc.channels import Manager
 from aioconc.channels._manager import _shared
-from aioconc.channels._manager._client import RemoteClient
+from aioconc.channels._manager._remote_client import RemoteClient
 from aioconc.errors import ManagerClosed
 from aioconc.sync import QueueEmpty, QueueFull
 

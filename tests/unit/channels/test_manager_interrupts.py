@@ -12,7 +12,7 @@ import pytest
 
 import aioconc.channels
 from aioconc.channels import Manager, open_manager
-from aioconc.channels._manager._client import RemoteClient
+from aioconc.channels._manager._remote_client import RemoteClient
 
 pytestmark = pytest.mark.loops("asyncio")
 

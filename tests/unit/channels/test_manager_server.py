@@ -22,7 +22,7 @@ from aioconc._wire._descriptors import Descriptor
 from aioconc.channels import Manager, SharedLock, open_manager
 from aioconc.channels._manager import _shared
 from aioconc.channels._manager._broker import Broker
-from aioconc.channels._manager._client import RemoteClient
+from aioconc.channels._manager._remote_client import RemoteClient
 from aioconc.channels._manager._server import ADOPT, HELLO, MESSAGE, Server, exitcode_of
 from aioconc.errors import ManagerClosed, OwnerDied
 from aioconc.sync._home import Home

@@ -13,7 +13,8 @@ from typing import Any, Final, Generic, TypeVar
 
 from aioconc._wire._passing import Passed, here, pass_on
 from aioconc.channels._manager._broker import LOOK
-from aioconc.channels._manager._client import Ask, Client, Question, RemoteClient
+from aioconc.channels._manager._client import Ask, Client, Question
+from aioconc.channels._manager._remote_client import RemoteClient
 from aioconc.channels._moving import close_later
 from aioconc.sync._home import refuse
 from aioconc.sync._wait_queue import check_blocking, check_wait, running_loop
