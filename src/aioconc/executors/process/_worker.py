@@ -43,8 +43,7 @@ _READ_MORE = 65_536
 _SMALL = 16_384
 
 _RESULT = wire.RESULT
-_pack_header, _unpack_header = wire.HEADER.pack, wire.HEADER.unpack_from
-_HEADER_SIZE = wire.HEADER.size
+_pack_header = wire.HEADER.pack
 
 # Pieces that are given to the kernel at once; it takes 1,024 at most, some systems 16.
 _MOST_PIECES = 16
@@ -368,19 +367,10 @@ class WorkerProcess:
                 data, arrived = b"", []
         if data:
             decoder = self._decoder
-            if len(data) >= _HEADER_SIZE and not decoder.missing and not arrived:
-                # Nearly always it is the outcome of the call, whole, and nothing else.
-                kind, descriptors, number, length = _unpack_header(data)
-                if (
-                    kind == _RESULT
-                    and number == self.number
-                    and length == len(data) - _HEADER_SIZE
-                    and not descriptors
-                    and (job := self.job) is not None
-                ):
-                    self.job = None
-                    self._ended(job, True, data[_HEADER_SIZE:])
-                    return
+            # Nearly always it is the outcome of the call, and nothing else.
+            if not arrived and (frame := decoder.single(data)) is not None:
+                self._on_frame(*frame)
+                return
             frames = decoder.feed(data, arrived)
             if len(data) == self._to_read or decoder.missing:
                 self._to_read = max(_READ_MORE, decoder.missing)
